@@ -1,0 +1,334 @@
+"""Source: a re-iterable stream of batches with one schema; field metadata; the split into parts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from genreg.draft import Array, Batch
+from genreg.errors import DataError, UsageError
+
+Part: TypeAlias = Literal["all", "train", "validation", "test"]
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
+EXACT_SHARES_BELOW = 100_000  # rows: below, parts follow from the rank of the hash; from there on, from a threshold
+SPOOL_ABOVE = 1 << 28  # bytes of rows held in memory; what is larger lies in a file and is mapped
+BLOCK = 4096  # rows that a shuffle moves together
+BUFFER = 16  # blocks that a shuffle mixes
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A re-iterable stream of batches with one schema, tagged with the part of the data that it is.
+
+    ``read(size)`` yields batches of at most ``size`` rows in order. A source over a ``table`` can also be shuffled.
+    """
+
+    schema: pa.Schema
+    read: Callable[[int], Iterator[Batch]]
+    rows: int | None = None
+    part: Part = "all"
+    table: pa.Table | None = None
+    through: tuple[Callable[[Batch], Batch], ...] = ()
+
+    @classmethod
+    def of(cls, table: pa.Table, part: Part = "all") -> Source:
+        """A source over rows at hand (in memory or mapped from a file)."""
+        return cls(table.schema, lambda size: iter(table.to_batches(max_chunksize=size)), table.num_rows, part, table)
+
+    def map(self, function: Callable[[Batch], Batch]) -> Source:
+        """The same rows, each batch passed through ``function``, which keeps the number of rows."""
+        schema = function(empty_batch(self.schema)).schema
+        return replace(self, schema=schema, through=(*self.through, function))
+
+    def batches(self, *, size: int, shuffle: int | None = None, start: int = 0) -> Iterator[Batch]:
+        """Batches of ``size`` rows (the last may be shorter), from row ``start`` of the order on.
+
+        With ``shuffle``, a seed, the order of blocks and the mixing within a buffer of blocks follow from it alone.
+        """
+        for batch in self._whole(size, start) if shuffle is None else self._shuffled(size, shuffle, start):
+            for function in self.through:
+                batch = function(batch)
+            yield batch
+
+    def _whole(self, size: int, start: int) -> Iterator[Batch]:
+        if self.table is not None:
+            for at in range(start, self.table.num_rows, size):
+                yield single_batch(self.table.slice(at, size))
+            return
+        for batch in self.read(size):
+            if start < batch.num_rows:
+                yield batch.slice(max(start, 0))
+            start -= batch.num_rows
+
+    def _shuffled(self, size: int, seed: int, start: int) -> Iterator[Batch]:
+        if self.table is None:
+            raise AssertionError("only a source over a table can be shuffled: spool it first")
+        order = shuffled(-(-self.table.num_rows // BLOCK), seed, step=0)
+        left: list[pa.Table] = []
+        for group, at in enumerate(range(0, len(order), BUFFER)):
+            blocks = [self.table.slice(int(block) * BLOCK, BLOCK) for block in order[at : at + BUFFER]]
+            rows = sum(block.num_rows for block in blocks)
+            if start >= rows:
+                start -= rows
+                continue
+            mixed = pa.concat_tables(blocks).take(shuffled(rows, seed, step=group + 1)[start:])
+            start, left = 0, [*left, mixed]
+            ready = pa.concat_tables(left)
+            whole = ready.num_rows - ready.num_rows % size
+            for begin in range(0, whole, size):
+                yield single_batch(ready.slice(begin, size))
+            left = [ready.slice(whole)]
+        if left and left[0].num_rows:
+            yield single_batch(left[0])
+
+
+def shuffled(count: int, seed: int, *, step: int) -> npt.NDArray[np.int64]:
+    """A permutation of range(count) that follows from the seed and the step alone."""
+    from genreg.random import Stream, bits
+
+    return np.argsort(bits(np.array([seed], np.uint64), count, stream=Stream.SHUFFLE, step=step)[0], kind="stable")
+
+
+def spool(source: Source, folder: Path) -> Source:
+    """The same rows at hand: in memory, or above SPOOL_ABOVE bytes in ``folder``/rows.arrow, mapped."""
+    if source.table is not None and not source.through:
+        return source
+    held: list[Batch] = []
+    size, writer = 0, None
+    path = folder / "rows.arrow"
+    try:
+        for batch in source.batches(size=65_536):
+            held.append(batch)
+            size += batch.nbytes
+            if size > SPOOL_ABOVE:
+                writer = writer or pa.ipc.new_file(str(path), source.schema)
+                for ready in held:
+                    writer.write_batch(ready)
+                held, size = [], 0
+        if writer is not None:
+            for ready in held:
+                writer.write_batch(ready)
+    finally:
+        if writer is not None:
+            writer.close()
+    if writer is None:
+        return Source.of(pa.Table.from_batches(held, source.schema), source.part)
+    return Source.of(pa.ipc.open_file(pa.memory_map(str(path))).read_all(), source.part)
+
+
+def single_batch(table: pa.Table) -> Batch:
+    """A table's rows as one batch, also where it has none."""
+    batches = table.combine_chunks().to_batches()
+    return batches[0] if len(batches) == 1 else empty_batch(table.schema)
+
+
+def empty_batch(schema: pa.Schema, rows: int = 0) -> Batch:
+    """A batch of ``rows`` nulls in each field (and of ``rows`` rows, also where there are no fields)."""
+    if not len(schema):
+        return no_columns(rows)
+    return pa.RecordBatch.from_arrays([pa.nulls(rows, field.type) for field in schema], schema=schema)
+
+
+def no_columns(rows: int) -> Batch:
+    """A batch that has rows and no columns."""
+    rows_only: Any = pa.StructArray.from_buffers(pa.struct([]), rows, [None])
+    return pa.RecordBatch.from_struct_array(rows_only)
+
+
+def with_column(batch: Batch, field: pa.Field[Any], values: Any) -> Batch:
+    """The batch with one column put in its old place, or added at the end."""
+    at = batch.schema.get_field_index(field.name)
+    if at >= 0:
+        return batch.set_column(at, field, values)
+    if not batch.num_columns:
+        return pa.RecordBatch.from_arrays([values], schema=pa.schema([field]))
+    return batch.append_column(field, values)
+
+
+# ---- field metadata: what a type cannot hold ----
+
+
+def notes(field: pa.Field[Any]) -> dict[str, Any]:
+    """What is noted at a field: role, unit, decimals, values (of a category, in order), dictionary."""
+    raw = (field.metadata or {}).get(b"genreg")
+    return dict(json.loads(raw)) if raw else {}
+
+
+def noted(field: pa.Field[Any], **changes: Any) -> pa.Field[Any]:
+    """The field with notes added; None takes one away."""
+    found = {key: value for key, value in {**notes(field), **changes}.items() if value is not None}
+    rest: dict[bytes | str, bytes | str] = {k: v for k, v in (field.metadata or {}).items() if k != b"genreg"}
+    if found:
+        rest[b"genreg"] = json.dumps(found, ensure_ascii=False).encode()
+    return field.remove_metadata().with_metadata(rest) if rest else field.remove_metadata()
+
+
+def named_with_role(schema: pa.Schema, role: str) -> str | None:
+    """The name of the column that has the role, if any."""
+    return next((field.name for field in schema if notes(field).get("role") == role), None)
+
+
+def require_columns(schema: pa.Schema, names: Sequence[str], option: str) -> None:
+    """Raise DataError where a column that ``option`` names is not there."""
+    from genreg.errors import did_you_mean
+
+    for name in names:
+        if name not in schema.names:
+            raise DataError(f"{option} {name}: the data has no column {name}{did_you_mean(name, schema.names)}")
+
+
+# ---- generated columns take the form of the data's ----
+
+
+def conform(batch: Batch, schema: pa.Schema) -> Batch:
+    """Cast every column to the schema: floats rounded before they become whole numbers or dates, clipped to the type.
+
+    A column that is missing is null. Float columns are rounded to their noted decimals.
+    """
+    columns = [
+        conform_column(batch.column(field.name), field) if field.name in batch.schema.names else pa.nulls(batch.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema) if len(schema) else no_columns(batch.num_rows)
+
+
+def conform_column(column: Any, field: pa.Field[Any]) -> Any:
+    """One column in the field's type, rounded and clipped."""
+    want = field.type
+    if pa.types.is_floating(column.type):
+        if pa.types.is_boolean(want):
+            return pc.greater(column, 0.5)
+        if pa.types.is_integer(want) or pa.types.is_temporal(want):
+            whole = want if pa.types.is_integer(want) else pa.int32() if want.bit_width == 32 else pa.int64()
+            return _whole_numbers(column, whole).cast(want)
+        decimals = notes(field).get("decimals")
+        if decimals is not None and pa.types.is_floating(want):
+            column = pc.round(column, ndigits=decimals)
+    if column.type == want:
+        return column
+    return column.cast(want, safe=not pa.types.is_floating(want))
+
+
+def _whole_numbers(column: Any, want: pa.DataType) -> Any:
+    """Rounded half to even and clipped to the range of ``want``, exactly at its ends."""
+    bounds = np.iinfo(np.dtype(str(want)))
+    values = column.to_numpy(zero_copy_only=False)
+    null = np.asarray(column.is_null())
+    rounded = np.rint(np.where(null, 0.0, values).astype(np.float64))
+    low, high = rounded <= float(bounds.min), rounded >= float(bounds.max)
+    whole = np.where(low | high, 0.0, rounded).astype(bounds.dtype)
+    whole[low], whole[high] = bounds.min, bounds.max
+    return pa.array(whole, want, mask=null)
+
+
+def floats(batch: Batch, name: str) -> Array:
+    """A column as float64 [n], null as NaN; raises DataError where float64 cannot hold a value exactly."""
+    column = batch.column(batch.schema.get_field_index(name))
+    if pa.types.is_temporal(column.type):
+        column = column.cast(pa.int32() if column.type.bit_width == 32 else pa.int64())
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_boolean(column.type)):
+        raise DataError(f"column {name} holds {column.type}, not numbers: leave it out with --drop {name}")
+    try:
+        numbers = column.cast(pa.float64())
+    except pa.ArrowInvalid:
+        raise DataError(
+            f"column {name} holds whole numbers beyond 2^53, which float64 cannot hold exactly: "
+            f"leave it out with --drop {name}, or name it as --key {name}"
+        ) from None
+    return np.array(numbers.to_numpy(zero_copy_only=False), np.float64)
+
+
+def refuse_not_finite(batch: Batch) -> None:
+    """Raise DataError naming the first column that has NaN or infinity, which are not null."""
+    for field, column in zip(batch.schema, batch.columns, strict=True):
+        if pa.types.is_floating(field.type) and not pc.all(pc.is_finite(column), skip_nulls=True, min_count=0).as_py():
+            raise DataError(
+                f"column {field.name} has NaN or infinity, which are not missing values: "
+                f"clip them with --preprocess clip:columns={field.name}, or --drop {field.name}"
+            )
+
+
+# ---- the split: a row's part follows from its content ----
+
+
+def parse_split(text: str) -> dict[Part, float]:
+    """``70/15/15`` as shares of train, validation and test; raises UsageError.
+
+    >>> parse_split("80/20")
+    {'train': 0.8, 'validation': 0.2}
+    """
+    try:
+        shares = [float(part) for part in text.split("/")]
+    except ValueError:
+        shares = []
+    if not 1 <= len(shares) <= 3 or min(shares) < 0 or shares[0] <= 0 or not np.isfinite(sum(shares)):
+        raise UsageError(f"--split {text}: write the shares of train, validation and test, such as 70/15/15")
+    return {part: share / sum(shares) for part, share in zip(PARTS, shares, strict=False)}
+
+
+def row_hashes(batch: Batch, columns: Sequence[str], seed: int) -> npt.NDArray[np.uint64]:
+    """A hash of (seed, the canonical values of the columns) for each row, whatever types they are held in."""
+    texts = []
+    for name in sorted(columns):
+        column = batch.column(batch.schema.get_field_index(name))
+        texts.append([None if value is None else _canonical(value) for value in column.to_pylist()])
+    prefix = f"{seed}\x1e".encode()
+    digests = b"".join(
+        hashlib.blake2b(prefix + repr(row).encode(), digest_size=8).digest() for row in zip(*texts, strict=True)
+    )
+    return np.frombuffer(digests, "<u8")
+
+
+def _canonical(value: Any) -> Any:
+    """One spelling per value: 5 and 5.0 are the same number, -0 is 0; text, dates and bytes are themselves."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 2**63 else repr(value)
+    if isinstance(value, (list, tuple)):
+        return [_canonical(item) for item in value]
+    return value if isinstance(value, bytes) else str(value)
+
+
+def assign_parts(
+    source: Source,
+    shares: Mapping[Part, float],
+    *,
+    seed: int,
+    key: str | None = None,
+    group: str | None = None,
+    label: str | None = None,
+) -> npt.NDArray[np.int8]:
+    """The index into PARTS of each row: int8 [rows].
+
+    The unit that stays together is the group, else the key, else all equal rows. Below EXACT_SHARES_BELOW rows the
+    units of each class are ranked by hash, so that shares are exact to one unit; from there on the hash is compared
+    with a threshold.
+    """
+    chosen = [name for name in (group or key,) if name] or source.schema.names
+    hashes, classes = [], []
+    for batch in source.batches(size=65_536):
+        hashes.append(row_hashes(batch, chosen, seed))
+        if label and not group:
+            classes.append(row_hashes(batch, [label], 0))
+    hashed = np.concatenate(hashes) if hashes else np.empty(0, np.uint64)
+    bounds = np.cumsum([shares.get(part, 0.0) for part in PARTS])[:-1]
+    if len(hashed) >= EXACT_SHARES_BELOW:
+        return np.searchsorted(bounds, hashed / 2.0**64, side="right").astype(np.int8)
+    parts = np.zeros(len(hashed), np.int8)
+    labels = np.concatenate(classes) if classes else np.zeros(len(hashed), np.uint64)
+    for value in np.unique(labels):
+        of_class = np.flatnonzero(labels == value)
+        _, unit, sizes = np.unique(hashed[of_class], return_inverse=True, return_counts=True)
+        middle = (np.cumsum(sizes) - sizes / 2) / len(of_class)
+        parts[of_class] = np.searchsorted(bounds, middle, side="right")[unit].astype(np.int8)
+    return parts

@@ -1,0 +1,189 @@
+"""From a signature to key=value to typed values: the one place where text from the command line gets a type."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_type_hints
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from genreg.errors import UsageError, did_you_mean
+
+MISSING: Any = inspect.Parameter.empty
+
+
+@dataclass(frozen=True)
+class Option:
+    """A knob: its name, annotation, default (MISSING where it must be given) and help."""
+
+    name: str
+    type: Any
+    default: Any = MISSING
+    help: str = ""
+
+    @property
+    def type_name(self) -> str:
+        """The annotation as people write it: ``int``, ``float | list[float]``."""
+        return getattr(self.type, "__name__", "") if isinstance(self.type, type) and not hasattr(self.type, "__args__") else str(self.type).replace("typing.", "")
+
+    def described(self) -> dict[str, Any]:
+        """The knob as JSON: name, type, default, help."""
+        default = {} if self.default is MISSING else {"default": jsonable(self.default)}
+        return {"name": self.name, "type": self.type_name, **default, **({"help": self.help} if self.help else {})}
+
+
+def of_function(function: Callable[..., Any]) -> list[Option]:
+    """The keyword-only parameters of a function as options."""
+    hints = get_type_hints(function)
+    return [
+        Option(name, hints.get(name, str), parameter.default)
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
+
+
+def of_model(model: type[BaseModel]) -> list[Option]:
+    """The fields of a pydantic model as options; fields named in ``internal`` are the family's own."""
+    return [
+        Option(name, field.annotation, MISSING if field.is_required() else field.get_default(call_default_factory=True), field.description or "")
+        for name, field in model.model_fields.items()
+        if not (isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("internal"))
+    ]
+
+
+def split_outside(text: str, separator: str) -> list[str]:
+    """Split at the separator, but not within brackets or quotes.
+
+    >>> split_outside("a=[1,2],b='x,y',c", ",")
+    ['a=[1,2]', "b='x,y'", 'c']
+    """
+    parts, depth, quote, start = [], 0, "", 0
+    for at, char in enumerate(text):
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "\"'":
+            quote = char
+        elif char in "[{(":
+            depth += 1
+        elif char in "]})":
+            depth -= 1
+        elif char == separator and depth <= 0:
+            parts.append(text[start:at])
+            start = at + 1
+    if quote:
+        raise UsageError(f"{text}: the quote {quote} is not closed")
+    return [*parts, text[start:]]
+
+
+def split_pair(text: str, option: str) -> tuple[str, str]:
+    """``key=value`` as a pair; raises UsageError that names the option."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(f"{option} {text}: write NAME=VALUE")
+    return key.strip(), value
+
+
+def parse_call(text: str, option: str) -> tuple[str, dict[str, str]]:
+    """``name:k=v,k2=v2`` as a name and its knobs, still text.
+
+    >>> parse_call("truncate:psi=[0.7,0.5],cutoff=8", "--sampler")
+    ('truncate', {'psi': '[0.7,0.5]', 'cutoff': '8'})
+    """
+    name, colon, rest = text.partition(":")
+    pairs = [split_pair(part, f"{option} {name}:") for part in split_outside(rest, ",")] if colon else []
+    knobs: dict[str, str] = {}
+    for key, value in pairs:
+        if key in knobs:
+            raise UsageError(f"{option} {text}: {key} is given twice")
+        knobs[key] = value
+    return name.strip(), knobs
+
+
+def typed(option: Option, text: Any, where: str) -> Any:
+    """A value as the option's type: text verbatim where the type is text, else read as JSON or a bare word."""
+    adapter = TypeAdapter(option.type)
+    readings = [_unquoted(text)] if isinstance(text, str) and option.type is str else [_read(text), text]
+    for value in readings:
+        try:
+            return adapter.validate_python(value)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+    raise UsageError(f"{where}{option.name}={text}: {_lower(reason)} (it takes {option.type_name})")
+
+
+def bind(
+    options: Sequence[Option], given: Mapping[str, Any], where: str, elsewhere: Callable[[str], str | None] = lambda _: None
+) -> dict[str, Any]:
+    """Typed values for what is given; raises UsageError for an unknown, mistyped or missing option.
+
+    ``elsewhere(name)`` may say where a control that is not an option here has its home.
+    """
+    known = {option.name: option for option in options}
+    for name, value in given.items():
+        if name not in known:
+            raise UsageError(f"{where}{name}={value}: {elsewhere(name) or 'there is no ' + name + did_you_mean(name, known)}")
+    for option in options:
+        if option.default is MISSING and option.name not in given:
+            raise UsageError(f"{where.rstrip(': ')}: {option.name}=… is needed ({option.type_name})")
+    return {name: typed(known[name], value, where) for name, value in given.items()}
+
+
+def build(model: type[BaseModel], given: Mapping[str, Any], where: str, elsewhere: Callable[[str], str | None] = lambda _: None) -> Any:
+    """A pydantic model from given values; a field's own constraint gives the message."""
+    values = bind(of_model(model), given, where, elsewhere)
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        value = f"{name}={given.get(name.partition('.')[0], '')}" if name else ""
+        raise UsageError(f"{where}{value}: {_lower(first['msg'])}") from None
+
+
+def parse_ranges(text: str, what: str) -> list[int]:
+    """``0,4-7`` as sorted distinct whole numbers; raises UsageError naming ``what``.
+
+    >>> parse_ranges("4-6,1", "layers")
+    [1, 4, 5, 6]
+    """
+    numbers: set[int] = set()
+    for part in str(text).split(","):
+        low, dash, high = part.strip().partition("-")
+        if not low.isdecimal() or (dash and not high.isdecimal()) or (dash and int(high) < int(low)):
+            raise UsageError(f"{what}={text}: write whole numbers and ranges, such as 0,4-7")
+        if dash and int(high) - int(low) >= 10_000_000:
+            raise UsageError(f"{what}={text}: that is more than 10,000,000 numbers")
+        numbers.update(range(int(low), int(high or low) + 1))
+    return sorted(numbers)
+
+
+def jsonable(value: Any) -> Any:
+    """A default or value as JSON can hold it."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    return value if isinstance(value, (str, int, float, bool, list, dict, type(None))) else str(value)
+
+
+def _read(text: Any) -> Any:
+    if not isinstance(text, str):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        pass
+    bare = text.strip()
+    if bare.startswith("[") and bare.endswith("]"):
+        return [_read(part.strip()) for part in split_outside(bare[1:-1], ",")] if bare[1:-1].strip() else []
+    return {"true": True, "yes": True, "false": False, "no": False, "none": None, "null": None}.get(bare.lower(), _unquoted(bare))
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
+
+
+def _lower(message: str) -> str:
+    message = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    return message[:1].lower() + message[1:]

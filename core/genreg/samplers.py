@@ -1,0 +1,138 @@
+"""Samplers: pure edits of a draft, which look at its geometry and never at the model's type.
+
+The first docstring line and the keyword-only parameters are the command line's help and knobs. A sampler that a
+draft's geometry does not carry refuses with the reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from genreg.draft import Array, Draft
+from genreg.errors import Unsupported, UsageError
+from genreg.options import parse_ranges
+from genreg.specs import Sampler
+
+
+def truncate(draft: Draft, *, psi: float | list[float] = 0.7, cutoff: int | None = None) -> Draft:
+    """Pull each sample towards the prior mean: psi 0 is the mean, 1 changes nothing.
+
+    ``psi`` is one number or one per layer; ``cutoff`` leaves the layers from that one on alone (Karras et al., "A
+    Style-Based Generator Architecture for GANs", 2019, appendix B). Raises Unsupported where the draft has no mean.
+    """
+    if draft.center is None:
+        raise Unsupported("truncate pulls samples towards the prior mean, and this draft has none")
+    if draft.axes[:1] != ("layer",):
+        if isinstance(psi, list) or cutoff is not None:
+            raise Unsupported(f"truncate by layer needs layers, and this draft has {_axes(draft)}")
+        scale = np.asarray(psi, np.float64)
+    else:
+        layers = draft.values.shape[1]
+        scale = np.asarray(psi, np.float64)
+        if scale.ndim and len(scale) != layers:
+            raise UsageError(f"truncate: psi has {len(scale)} values, and this draft has {layers} layers")
+        scale = np.where(np.arange(layers) < (layers if cutoff is None else cutoff), scale, 1.0)
+        scale = scale.reshape(layers, *[1] * (draft.values.ndim - 2))
+    values = draft.center + scale * (draft.values - draft.center)
+    return replace(draft, values=values.astype(draft.values.dtype, copy=False))
+
+
+def interpolate(draft: Draft, *, steps: int = 8, arc: bool = False) -> Draft:
+    """Walk from each sample to the next in ``steps`` steps; the samples themselves are kept.
+
+    n samples make (n - 1) * steps + 1. ``arc`` follows the great arc about the mean, where high-dimensional normals
+    live (Shoemake, "Animating rotation with quaternion curves", 1985), instead of the straight line. Raises
+    Unsupported where rows cannot be averaged, or where their context differs.
+    """
+    if draft.center is None:
+        raise Unsupported("interpolate averages samples, and those of this draft cannot be averaged")
+    if len(draft) < 2:
+        raise UsageError(f"interpolate walks between samples, and there is {'only one' if len(draft) else 'none'}: ask for -n 2 or more")
+    if steps < 1:
+        raise UsageError(f"interpolate: steps={steps} must be 1 or more")
+    _alike(draft, "interpolate")
+    t = np.arange((len(draft) - 1) * steps + 1) / steps
+    low = np.minimum(t.astype(np.int64), len(draft) - 2)
+    start = draft.take(low)
+    weight = (t - low).reshape(-1, *[1] * (draft.values.ndim - 1))
+    a, b = draft.values[low] - start.center, draft.values[low + 1] - start.center
+    blend = _arc(a, b, weight) if arc else (1 - weight) * a + weight * b
+    values = (start.center + blend).astype(draft.values.dtype, copy=False)
+    values[weight.ravel() == 0], values[-1] = draft.values[low[weight.ravel() == 0]], draft.values[-1]
+    return _children(replace(start, values=values), np.stack([low, low + 1], 1), t - low)
+
+
+def mix(draft: Draft, *, layers: str) -> Draft:
+    """Give sample i the layers named (``8-17`` or ``0,4-7``) of sample i + n/2: coarse from one, fine from the other.
+
+    The draft's n rows make n/2 (Karras et al. 2019, "style mixing"). Raises Unsupported where the draft has no layers.
+    """
+    if draft.axes[:1] != ("layer",):
+        raise Unsupported(f"mix exchanges layers, and this draft has {_axes(draft)}")
+    if len(draft) % 2 or not len(draft):
+        raise UsageError(f"mix pairs sample i with sample i + n/2, and {len(draft)} cannot be halved: ask for an even -n")
+    _alike(draft, "mix")
+    half = len(draft) // 2
+    chosen = parse_ranges(layers, "mix: layers")
+    if chosen[-1] >= draft.values.shape[1]:
+        raise UsageError(f"mix: layer {chosen[-1]} is not there; this draft has the layers 0-{draft.values.shape[1] - 1}")
+    values = draft.values[:half].copy()
+    values[:, chosen] = draft.values[half:, chosen]
+    parents = np.arange(half)
+    share = np.full(half, len(chosen) / draft.values.shape[1])
+    return _children(replace(draft.take(parents), values=values), np.stack([parents, parents + half], 1), share)
+
+
+def clamp(draft: Draft, *, at: int, value: float) -> Draft:
+    """Set position ``at`` of the first axis (or the whole of a draft without axes) to ``value``.
+
+    A step beyond a sample's length is left alone. Raises UsageError where the value is not one of the draft's levels.
+    """
+    if draft.values.dtype == object:
+        raise Unsupported("clamp sets numbers, and this draft holds text")
+    if draft.levels is not None and not (value == int(value) and 0 <= value < draft.levels):
+        raise UsageError(f"clamp: value={value:g} is not one of this draft's levels 0-{draft.levels - 1}")
+    values = draft.values.copy()
+    if not draft.axes:
+        if at != 0:
+            raise UsageError(f"clamp: at={at} is not there; this draft has one value per sample, at=0")
+        values[:] = value
+        return replace(draft, values=values)
+    if not 0 <= at < values.shape[1]:
+        raise UsageError(f"clamp: at={at} is not there; this draft's {draft.axes[0]} axis has 0-{values.shape[1] - 1}")
+    values[np.ones(len(draft), bool) if draft.lengths is None else draft.lengths > at, at] = value
+    return replace(draft, values=values)
+
+
+def _axes(draft: Draft) -> str:
+    return f"the axes {draft.axes}" if draft.axes else "no axes"
+
+
+def _alike(draft: Draft, sampler: str) -> None:
+    for name, value in draft.context.items():
+        if len(value) and (value != value[:1]).any():
+            raise Unsupported(f"{sampler} blends samples that are alike in {name}, and these differ: give all the same {name}")
+
+
+def _children(draft: Draft, parents: Array, weight: Array) -> Draft:
+    context = {**draft.context, "parent": parents, "weight": weight}
+    return replace(draft, rows=np.full(len(draft), -1), context=context)
+
+
+def _arc(a: Array, b: Array, weight: Array) -> Array:
+    axes = tuple(range(1, a.ndim))
+    norm_a, norm_b = (np.sqrt((x * x).sum(axes, keepdims=True)) for x in (a, b))
+    cosine = (a * b).sum(axes, keepdims=True) / np.maximum(norm_a * norm_b, 1e-300)
+    angle = np.arccos(np.clip(cosine, -1, 1))
+    sine = np.sin(angle)
+    straight = sine < 1e-6  # parallel rows have no arc
+    safe = np.where(straight, 1.0, sine)
+    wa = np.where(straight, 1 - weight, np.sin((1 - weight) * angle) / safe)
+    wb = np.where(straight, weight, np.sin(weight * angle) / safe)
+    blend: Array = wa * a + wb * b
+    return blend
+
+
+SAMPLERS = [Sampler(truncate), Sampler(interpolate, scope="all"), Sampler(mix, scope="all"), Sampler(clamp)]
