@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from genreg.api import LoadedModel as LoadedModel
+    from genreg.api import Samples as Samples
+    from genreg.api import list_models as list_models
+    from genreg.api import load as load
     from genreg.draft import Array as Array
     from genreg.draft import Batch as Batch
     from genreg.draft import Done as Done
@@ -26,8 +30,11 @@ if TYPE_CHECKING:
     from genreg.specs import Sampler as Sampler
     from genreg.specs import Settings as Settings
     from genreg.specs import Trained as Trained
+    from genreg.training import train as train
 
 _HOMES = {
+    "genreg.api": ["LoadedModel", "Samples", "list_models", "load"],
+    "genreg.training": ["train"],
     "genreg.draft": ["Array", "Batch", "Done", "Draft", "Model", "Piece", "Seeds"],
     "genreg.errors": ["GenregError", "Unsupported", "UsageError"],
     "genreg.hooks": ["hookimpl"],

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -53,6 +54,7 @@ class Source:
         """Batches of ``size`` rows (the last may be shorter), from row ``start`` of the order on.
 
         With ``shuffle``, a seed, the order of blocks and the mixing within a buffer of blocks follow from it alone.
+        A source that is not over a table may yield shorter batches on the way.
         """
         for batch in self._whole(size, start) if shuffle is None else self._shuffled(size, shuffle, start):
             for function in self.through:
@@ -104,13 +106,13 @@ def spool(source: Source, folder: Path) -> Source:
         return source
     held: list[Batch] = []
     size, writer = 0, None
-    path = folder / "rows.arrow"
+    path, unfinished = folder / "rows.arrow", folder / "rows.arrow.part"
     try:
         for batch in source.batches(size=65_536):
             held.append(batch)
             size += batch.nbytes
             if size > SPOOL_ABOVE:
-                writer = writer or pa.ipc.new_file(str(path), source.schema)
+                writer = writer or pa.ipc.new_file(str(unfinished), source.schema)
                 for ready in held:
                     writer.write_batch(ready)
                 held, size = [], 0
@@ -122,13 +124,16 @@ def spool(source: Source, folder: Path) -> Source:
             writer.close()
     if writer is None:
         return Source.of(pa.Table.from_batches(held, source.schema), source.part)
+    unfinished.replace(path)  # a new file: what an earlier source has mapped stays as it is
     return Source.of(pa.ipc.open_file(pa.memory_map(str(path))).read_all(), source.part)
 
 
 def single_batch(table: pa.Table) -> Batch:
     """A table's rows as one batch, also where it has none."""
-    batches = table.combine_chunks().to_batches()
-    return batches[0] if len(batches) == 1 else empty_batch(table.schema)
+    if not table.num_rows:
+        return empty_batch(table.schema)
+    (batch,) = table.combine_chunks().to_batches()
+    return batch
 
 
 def empty_batch(schema: pa.Schema, rows: int = 0) -> Batch:
@@ -204,25 +209,32 @@ def conform(batch: Batch, schema: pa.Schema) -> Batch:
 def conform_column(column: Any, field: pa.Field[Any]) -> Any:
     """One column in the field's type, rounded and clipped."""
     want = field.type
+    if pa.types.is_float16(column.type):
+        column = column.cast(pa.float32())
     if pa.types.is_floating(column.type):
         if pa.types.is_boolean(want):
             return pc.greater(column, 0.5)
         if pa.types.is_integer(want) or pa.types.is_temporal(want):
             whole = want if pa.types.is_integer(want) else pa.int32() if want.bit_width == 32 else pa.int64()
-            return _whole_numbers(column, whole).cast(want)
+            numbers = _whole_numbers(column, whole)
+            if pa.types.is_time(want):  # a time lies within one day
+                day = 86_400 * 1000 ** ("s", "ms", "us", "ns").index(want.unit)
+                numbers = pc.max_element_wise(numbers, 0, skip_nulls=False)
+                numbers = pc.min_element_wise(numbers, day - 1, skip_nulls=False).cast(whole)
+            return numbers.cast(want)
         decimals = notes(field).get("decimals")
         if decimals is not None and pa.types.is_floating(want):
-            column = pc.round(column, ndigits=decimals)
+            column = pc.round(column.cast(pa.float64()), ndigits=decimals)  # float32 has no 1.3 to widen
     if column.type == want:
         return column
     return column.cast(want, safe=not pa.types.is_floating(want))
 
 
 def _whole_numbers(column: Any, want: pa.DataType) -> Any:
-    """Rounded half to even and clipped to the range of ``want``, exactly at its ends."""
+    """Rounded half to even and clipped to the range of ``want``, exactly at its ends; NaN is null."""
     bounds = np.iinfo(np.dtype(str(want)))
     values = column.to_numpy(zero_copy_only=False)
-    null = np.asarray(column.is_null())
+    null = np.asarray(column.is_null(nan_is_null=True))
     rounded = np.rint(np.where(null, 0.0, values).astype(np.float64))
     low, high = rounded <= float(bounds.min), rounded >= float(bounds.max)
     whole = np.where(low | high, 0.0, rounded).astype(bounds.dtype)
@@ -279,23 +291,44 @@ def row_hashes(batch: Batch, columns: Sequence[str], seed: int) -> npt.NDArray[n
     """A hash of (seed, the canonical values of the columns) for each row, whatever types they are held in."""
     texts = []
     for name in sorted(columns):
-        column = batch.column(batch.schema.get_field_index(name))
+        column = _widened(batch.column(batch.schema.get_field_index(name)))
         texts.append([None if value is None else _canonical(value) for value in column.to_pylist()])
     prefix = f"{seed}\x1e".encode()
     digests = b"".join(
-        hashlib.blake2b(prefix + repr(row).encode(), digest_size=8).digest() for row in zip(*texts, strict=True)
+        hashlib.blake2b(prefix + ascii(row).encode(), digest_size=8).digest() for row in zip(*texts, strict=True)
     )
     return np.frombuffer(digests, "<u8")
+
+
+def _widened(column: Any) -> Any:
+    """float32 as the shortest float64 that it may have been read from; times as text without their unit or zone."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _widened(column.dictionary_decode())
+    if pa.types.is_float32(kind):
+        return column.cast(pa.string()).cast(pa.float64())
+    if pa.types.is_list(kind) and pa.types.is_float32(kind.value_type):
+        return column.cast(pa.list_(pa.string())).cast(pa.list_(pa.float64()))
+    if pa.types.is_timestamp(kind):
+        column = column.cast(pa.timestamp(kind.unit))
+    elif not pa.types.is_time(kind):
+        return column
+    text = pc.replace_substring_regex(column.cast(pa.string()), r"(\.\d*[1-9])0+$|\.0+$", r"\1")
+    return pc.replace_substring_regex(text, " 00:00:00$", "")  # midnight is the date
 
 
 def _canonical(value: Any) -> Any:
     """One spelling per value: 5 and 5.0 are the same number, -0 is 0; text, dates and bytes are themselves."""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, Decimal):
+        return str(int(value)) if value == value.to_integral_value() else repr(float(value))
     if isinstance(value, float):
-        return str(int(value)) if value.is_integer() and abs(value) < 2**63 else repr(value)
+        return str(int(value)) if value.is_integer() else repr(value)
     if isinstance(value, (list, tuple)):
-        return [_canonical(item) for item in value]
+        return [None if item is None else _canonical(item) for item in value]
+    if isinstance(value, dict):
+        return [(name, None if item is None else _canonical(item)) for name, item in sorted(value.items())]
     return value if isinstance(value, bytes) else str(value)
 
 
@@ -323,9 +356,13 @@ def assign_parts(
     hashed = np.concatenate(hashes) if hashes else np.empty(0, np.uint64)
     bounds = np.cumsum([shares.get(part, 0.0) for part in PARTS])[:-1]
     if len(hashed) >= EXACT_SHARES_BELOW:
-        return np.searchsorted(bounds, hashed / 2.0**64, side="right").astype(np.int8)
+        return np.searchsorted(bounds, (hashed >> 11) * 2.0**-53, side="right").astype(np.int8)
     parts = np.zeros(len(hashed), np.int8)
     labels = np.concatenate(classes) if classes else np.zeros(len(hashed), np.uint64)
+    _, unit = np.unique(hashed, return_inverse=True)
+    class_of = np.full(len(hashed), np.iinfo(np.uint64).max)  # of each unit: a key's rows may have several labels
+    np.minimum.at(class_of, unit, labels)
+    labels = class_of[unit]
     for value in np.unique(labels):
         of_class = np.flatnonzero(labels == value)
         _, unit, sizes = np.unique(hashed[of_class], return_inverse=True, return_counts=True)

@@ -53,6 +53,11 @@ class Draft:
     def __len__(self) -> int:
         return len(self.seeds)
 
+    @property
+    def given_rows(self) -> Array:
+        """``rows``, or -1 for each sample where the core has not set them: int64 [n]."""
+        return np.full(len(self), -1) if self.rows is None else self.rows
+
     def take(self, at: slice | Array) -> Draft:
         """The rows at ``at`` (a slice or indices [m]), every field alike."""
 

@@ -69,8 +69,8 @@ def split_outside(text: str, separator: str) -> list[str]:
         elif char in "[{(":
             depth += 1
         elif char in "]})":
-            depth -= 1
-        elif char == separator and depth <= 0:
+            depth = max(depth - 1, 0)
+        elif char == separator and not depth:
             parts.append(text[start:at])
             start = at + 1
     if quote:
@@ -103,14 +103,21 @@ def parse_call(text: str, option: str) -> tuple[str, dict[str, str]]:
 
 
 def typed(option: Option, text: Any, where: str) -> Any:
-    """A value as the option's type: text verbatim where the type is text, else read as JSON or a bare word."""
+    """A value as the option's type: text verbatim where the type is text, else read as JSON or a bare word.
+
+    A list of text is verbatim too, and one value may stand for a list of one.
+    """
     adapter = TypeAdapter(option.type)
-    readings = [_unquoted(text)] if isinstance(text, str) and option.type is str else [_read(text), text]
-    for value in readings:
+    reason = ""
+    for value in _readings(text, option.type):
         try:
-            return adapter.validate_python(value)
+            found = adapter.validate_python(value)
         except ValidationError as error:
-            reason = error.errors()[0]["msg"]
+            reason = reason or error.errors()[0]["msg"]
+            continue
+        if isinstance(found, bool) or not isinstance(value, bool):
+            return found  # pydantic takes true for the number 1
+        reason = reason or "true and false are not numbers"
     raise UsageError(f"{where}{option.name}={text}: {_lower(reason)} (it takes {option.type_name})")
 
 
@@ -140,7 +147,7 @@ def build(model: type[BaseModel], given: Mapping[str, Any], where: str, elsewher
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         value = f"{name}={given.get(name.partition('.')[0], '')}" if name else ""
-        raise UsageError(f"{where}{value}: {_lower(first['msg'])}") from None
+        raise UsageError(f"{(where + value).rstrip(': ')}: {_lower(first['msg'])}") from None
 
 
 def parse_ranges(text: str, what: str) -> list[int]:
@@ -152,7 +159,7 @@ def parse_ranges(text: str, what: str) -> list[int]:
     numbers: set[int] = set()
     for part in str(text).split(","):
         low, dash, high = part.strip().partition("-")
-        if not low.isdecimal() or (dash and not high.isdecimal()) or (dash and int(high) < int(low)):
+        if len(part) > 50 or not low.isdecimal() or (dash and not high.isdecimal()) or (dash and int(high) < int(low)):
             raise UsageError(f"{what}={text}: write whole numbers and ranges, such as 0,4-7")
         if dash and int(high) - int(low) >= 10_000_000:
             raise UsageError(f"{what}={text}: that is more than 10,000,000 numbers")
@@ -167,17 +174,31 @@ def jsonable(value: Any) -> Any:
     return value if isinstance(value, (str, int, float, bool, list, dict, type(None))) else str(value)
 
 
-def _read(text: Any) -> Any:
-    if not isinstance(text, str):
-        return text
+def _read(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
         pass
     bare = text.strip()
     if bare.startswith("[") and bare.endswith("]"):
-        return [_read(part.strip()) for part in split_outside(bare[1:-1], ",")] if bare[1:-1].strip() else []
+        return [_read(part) for part in _parts(bare)]
     return {"true": True, "yes": True, "false": False, "no": False, "none": None, "null": None}.get(bare.lower(), _unquoted(bare))
+
+
+def _readings(text: Any, type_: Any) -> list[Any]:
+    """What a value may mean, the likeliest first."""
+    if not isinstance(text, str):
+        return [text]
+    if type_ is str:
+        return [_unquoted(text)]
+    bare = text.strip()
+    verbatim = [[_unquoted(part) for part in _parts(bare)]] if bare.startswith("[") and bare.endswith("]") else []
+    return [_read(text), *verbatim, text, [_unquoted(bare)]]
+
+
+def _parts(brackets: str) -> list[str]:
+    inner = brackets[1:-1].strip()
+    return [part.strip() for part in split_outside(inner, ",")] if inner else []
 
 
 def _unquoted(text: str) -> str:

@@ -1,8 +1,9 @@
 """One seed, one sample: draws from a counter, never from global state.
 
 Philox-4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011), vectorized
-over seeds. The key is the seed; the counter is (block, step, stream, 0). So every number is a function of
-(seed, stream, step, position) alone, whatever the batch, the order or the machine. Integer bits are exact everywhere.
+over seeds. The key is the seed; the counter is (block, step, stream, step >> 32). So every number is a function of
+(seed, stream, step, position) alone, whatever the batch, the order or the machine: the first k of n draws are the k
+draws. Integer bits are exact everywhere.
 Uniforms have 53 bits; normals take one 32-bit word each (Box-Muller in float64, rounded once), so |z| < 6.77.
 """
 
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from genreg.draft import Array, Seeds
+from genreg.errors import Unsupported
 
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _WEYL = (np.uint64(0x9E3779B9), np.uint64(0xBB67AE85))
@@ -70,16 +72,17 @@ def bits(seeds: Seeds, count: int, *, stream: int, step: int = 0) -> npt.NDArray
         at = np.arange(start, min(start + _CHUNK, len(flat)))
         row, block = np.divmod(at, blocks)
         seed, zero = seeds[row], np.zeros(len(at), np.uint64)
-        words = philox((block, zero + np.uint64(step), zero + np.uint64(stream), zero), (seed & _LOW, seed >> _HALF))
+        steps, high = zero + np.uint64(step & 0xFFFFFFFF), zero + np.uint64(step >> 32)
+        words = philox((block, steps, zero + np.uint64(stream), high), (seed & _LOW, seed >> _HALF))
         for i, word in enumerate(words):
             flat[start : start + len(at), i] = word
-    return out.reshape(len(seeds), -1)[:, :count]
+    return out.reshape(len(seeds), 4 * blocks)[:, :count]
 
 
 def uniform(seeds: Seeds, shape: tuple[int, ...] = (), *, stream: int, step: int = 0) -> Array:
     """Uniform on [0, 1) with 53 bits: float64 [n, *shape]."""
     words = bits(seeds, 2 * math.prod(shape), stream=stream, step=step).astype(np.uint64)
-    return (((words[:, ::2] << np.uint64(21)) ^ (words[:, 1::2] >> np.uint64(11))) * 2.0**-53).reshape(-1, *shape)
+    return (((words[:, ::2] << np.uint64(21)) ^ (words[:, 1::2] >> np.uint64(11))) * 2.0**-53).reshape(len(words), *shape)
 
 
 def normal(
@@ -95,21 +98,32 @@ def normal(
         angle = pair[:, 1] * (2.0 * np.pi * 2.0**-32)
         np.multiply(radius, np.cos(angle), out=out[start : start + _CHUNK, 0], casting="same_kind")
         np.multiply(radius, np.sin(angle), out=out[start : start + _CHUNK, 1], casting="same_kind")
-    return out.reshape(len(seeds), -1)[:, :count].reshape(-1, *shape)
+    return out.reshape(len(seeds), count + count % 2)[:, :count].reshape(len(seeds), *shape)
 
 
 def gumbel(seeds: Seeds, shape: tuple[int, ...] = (), *, stream: int, step: int = 0) -> Array:
     """Standard Gumbel draws, finite always: float64 [n, *shape]."""
     u = uniform(seeds, shape, stream=stream, step=step)
-    return -np.log(-np.log(u + 2.0**-54))  # the middle of the uniform's bin: never 0, never 1
+    middle = np.minimum(u + 2.0**-54, 1 - 2.0**-53)  # of the uniform's bin: never 0, never 1
+    return -np.log(-np.log(middle))
 
 
 def categorical(seeds: Seeds, log_p: Array, *, stream: int, step: int = 0) -> npt.NDArray[np.int64]:
-    """One draw per seed from unnormalized log probabilities [k] or [n, k]: int64 [n]; -inf is never drawn."""
+    """One draw per seed from unnormalized log probabilities [k] or [n, k]: int64 [n]; -inf is never drawn.
+
+    Raises Unsupported, which names the seed, where all of a row are -inf or one is not a number.
+    """
     log_p = np.asarray(log_p, np.float64)
-    p = np.exp(log_p - log_p.max(-1, keepdims=True))
+    top = log_p.max(-1, keepdims=True)
+    if not np.isfinite(top).all():
+        seed = f"seed {seeds[np.argmin(np.isfinite(top))]}: " if log_p.ndim > 1 else ""
+        raise Unsupported(
+            f"{seed}nothing can be drawn, for every log probability is -inf or one is not finite: "
+            "what is given may be impossible under this model"
+        )
+    p = np.exp(log_p - top)
     cdf = np.cumsum(p, -1)
     u = uniform(seeds, stream=stream, step=step)[:, None] * cdf[..., -1:]
-    last = log_p.shape[-1] - 1 - np.argmax(np.isfinite(log_p[..., ::-1]), -1)  # rounding must not pass the last possible one
+    last = log_p.shape[-1] - 1 - np.argmax(np.isfinite(log_p[..., ::-1]), -1)  # rounding must not pass it
     drawn: npt.NDArray[np.int64] = np.minimum((cdf <= u).sum(-1), last)
     return drawn

@@ -24,18 +24,22 @@ def truncate(draft: Draft, *, psi: float | list[float] = 0.7, cutoff: int | None
     """
     if draft.center is None:
         raise Unsupported("truncate pulls samples towards the prior mean, and this draft has none")
+    scale = np.asarray(psi, np.float64)
+    if not np.isfinite(scale).all():
+        raise UsageError(f"truncate: psi={psi} must be finite")
     if draft.axes[:1] != ("layer",):
-        if isinstance(psi, list) or cutoff is not None:
+        if scale.ndim or cutoff is not None:
             raise Unsupported(f"truncate by layer needs layers, and this draft has {_axes(draft)}")
-        scale = np.asarray(psi, np.float64)
     else:
         layers = draft.values.shape[1]
-        scale = np.asarray(psi, np.float64)
+        if cutoff is not None and not 0 <= cutoff <= layers:
+            raise UsageError(f"truncate: cutoff={cutoff} is not there; this draft has the layers 0-{layers - 1}")
         if scale.ndim and len(scale) != layers:
             raise UsageError(f"truncate: psi has {len(scale)} values, and this draft has {layers} layers")
         scale = np.where(np.arange(layers) < (layers if cutoff is None else cutoff), scale, 1.0)
         scale = scale.reshape(layers, *[1] * (draft.values.ndim - 2))
-    values = draft.center + scale * (draft.values - draft.center)
+    pulled = draft.center + scale * (draft.values - draft.center)
+    values = np.where(scale == 1, draft.values, pulled)  # bit-equal where nothing changes
     return replace(draft, values=values.astype(draft.values.dtype, copy=False))
 
 
@@ -90,8 +94,10 @@ def clamp(draft: Draft, *, at: int, value: float) -> Draft:
 
     A step beyond a sample's length is left alone. Raises UsageError where the value is not one of the draft's levels.
     """
-    if draft.values.dtype == object:
+    if draft.values.dtype.kind not in "biuf":
         raise Unsupported("clamp sets numbers, and this draft holds text")
+    if not np.isfinite(value):
+        raise UsageError(f"clamp: value={value:g} must be finite")
     if draft.levels is not None and not (value == int(value) and 0 <= value < draft.levels):
         raise UsageError(f"clamp: value={value:g} is not one of this draft's levels 0-{draft.levels - 1}")
     values = draft.values.copy()
@@ -111,8 +117,12 @@ def _axes(draft: Draft) -> str:
 
 
 def _alike(draft: Draft, sampler: str) -> None:
-    for name, value in draft.context.items():
-        if len(value) and (value != value[:1]).any():
+    lengths = {} if draft.lengths is None else {"length": draft.lengths}
+    for name, value in {**lengths, **draft.context}.items():
+        if name in ("parent", "weight"):  # what an earlier sampler noted is no condition
+            continue
+        same = (value == value[:1]) | ((value != value) & (value[:1] != value[:1]))  # NaN, not set, is alike too
+        if not same.all():
             raise Unsupported(f"{sampler} blends samples that are alike in {name}, and these differ: give all the same {name}")
 
 
@@ -122,12 +132,12 @@ def _children(draft: Draft, parents: Array, weight: Array) -> Draft:
 
 
 def _arc(a: Array, b: Array, weight: Array) -> Array:
-    axes = tuple(range(1, a.ndim))
+    a, b, axes = a.astype(np.float64), b.astype(np.float64), tuple(range(1, a.ndim))
     norm_a, norm_b = (np.sqrt((x * x).sum(axes, keepdims=True)) for x in (a, b))
     cosine = (a * b).sum(axes, keepdims=True) / np.maximum(norm_a * norm_b, 1e-300)
     angle = np.arccos(np.clip(cosine, -1, 1))
     sine = np.sin(angle)
-    straight = sine < 1e-6  # parallel rows have no arc
+    straight = (sine < 1e-6) | (norm_a * norm_b == 0)  # parallel rows and the mean have no arc
     safe = np.where(straight, 1.0, sine)
     wa = np.where(straight, 1 - weight, np.sin((1 - weight) * angle) / safe)
     wb = np.where(straight, weight, np.sin(weight * angle) / safe)

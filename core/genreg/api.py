@@ -1,0 +1,207 @@
+"""The Python surface: load a model, sample from it, keep the samples."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from genreg import checkpoint as checkpoints
+from genreg.draft import Batch, Model, Seeds, Streaming
+from genreg.errors import CheckpointError, UsageError
+from genreg.form import Form
+from genreg.generate import generate
+from genreg.given import Given, read_given
+from genreg.options import bind, build, of_function, parse_call
+from genreg.plugins import Components, load_plugins
+from genreg.preprocess import Chain, restore_chain
+from genreg.registry import Entry, Registry, read_registries
+from genreg.specs import ModelFamily, Sampler
+from genreg.weights import resolve
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Generated rows: an Arrow table that knows its seeds, saves itself and shows itself in a notebook."""
+
+    table: pa.Table
+    seeds: Seeds
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    def save(self, path: str | Path, *, force: bool = False) -> None:
+        """Write the rows by the suffix of ``path``; raises UsageError where it is there already."""
+        from genreg.outputs import write
+
+        write(iter(self.table.to_batches()), self.table.schema, Path(path), load_plugins().loaders, force=force)
+
+    def to_pandas(self) -> Any:
+        """A pandas DataFrame; raises UsageError where pandas is not installed."""
+        try:
+            return self.table.to_pandas()
+        except ModuleNotFoundError:
+            raise UsageError("to_pandas needs pandas: pip install pandas") from None
+
+    def _repr_html_(self) -> str:
+        from genreg.outputs import as_html
+
+        return as_html(self.table)
+
+    def __repr__(self) -> str:
+        from genreg.outputs import as_text
+
+        return as_text(self.table.slice(0, 20)) + ("" if len(self) <= 20 else f"\n… {len(self):,} rows")
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model that is ready: ``model`` is the bare contract, ``sample`` the whole way."""
+
+    name: str
+    family: ModelFamily
+    config: Any
+    model: Model
+    form: Form
+    components: Components
+    checkpoint: checkpoints.Checkpoint | None = None
+    entry: Entry | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def sample(
+        self,
+        n: int | None = None,
+        *,
+        seed: int | None = None,
+        given: Any = None,
+        samplers: Sequence[str] = (),
+        batch: int | None = None,
+        **conditions: Any,
+    ) -> Samples:
+        """Draw samples: ``n`` of them, or ``n`` (1) for each row of a ``given`` table.
+
+        ``given`` is a mapping of values, a table (Arrow or pandas) or a file; keywords are conditions. Seeds are seed,
+        seed + 1, …; without ``seed`` one is drawn, and kept in the result's ``seeds``. ``samplers`` are calls such as
+        ``truncate:psi=0.7``.
+        """
+        prepared = self.prepare(self.given(given, conditions), 1 if n is None else n, seed=seed)
+        edits = self.samplers(samplers)
+        batches = list(self.generate(prepared, edits, batch=batch))
+        return Samples(pa.Table.from_batches(batches), prepared.seeds)
+
+    def given(self, given: Any, values: Mapping[str, Any], *, key: str | None = None) -> Given:
+        """Conditions from a mapping, table or file and from single values, over the entry's defaults."""
+        found = read_given(self.form, given, values, self.components.loaders, key=key)
+        defaults = self.entry.defaults.get("given", {}) if self.entry else {}
+        return found.over(read_given(self.form, None, defaults, {}))
+
+    def prepare(self, given: Given, n: int, *, seeds: Seeds | None = None, seed: int | None = None) -> Given:
+        """Conditions and seeds for each sample: copy k of row r has seed + r * n + k."""
+        if n < 0 or (given.from_file and seeds is not None and len(seeds) != given.batch.num_rows * n):
+            want = f"{given.batch.num_rows * n} seeds for that many samples" if n >= 0 else "-n 0 or more"
+            raise UsageError(f"ask for {want}")
+        rows = given.batch.num_rows if given.from_file else 1
+        count = rows * n if seeds is None else len(seeds)
+        first = draw_seed() if seed is None else seed
+        if not 0 <= first <= 2**64 - max(count, 1):
+            raise UsageError(f"--seed {first}: seeds lie between 0 and {2**64 - 1}")
+        own = np.arange(count, dtype=np.uint64) + np.uint64(first) if seeds is None else seeds
+        return given.repeated(count, n, own)
+
+    def samplers(self, calls: Sequence[str]) -> list[tuple[Sampler, dict[str, Any]]]:
+        """Sampler calls as functions with typed knobs; raises UsageError for what is unknown or mistyped."""
+        edits = []
+        for call in calls or (self.entry.defaults.get("samplers", []) if self.entry else []):
+            name, knobs = parse_call(call, "--sampler")
+            sampler = self.components.find("samplers", name)
+            edits.append((sampler, bind(of_function(sampler.edit), knobs, f"--sampler {name}: ")))
+        return edits
+
+    def generate(
+        self, given: Given, edits: Sequence[tuple[Sampler, Mapping[str, Any]]], *, batch: int | None = None, folder: Path = Path()
+    ) -> Iterator[Batch]:
+        """Samples in the user's form, with the columns that pass through, batch by batch."""
+        size = batch or self.family.batch
+        made = generate(self.model, self.form, given.seeds, given.batch, edits, batch=size, folder=folder)
+        return given.pass_through(made)
+
+    def schema(self, given: Given) -> pa.Schema:
+        """The schema of what ``generate`` yields."""
+        return given.passing(self.form.samples(streams=isinstance(self.model, Streaming)))
+
+
+def load(
+    name: str | Path, *, options: Mapping[str, Any] | None = None, registries: Sequence[str] = ()
+) -> LoadedModel:
+    """Load a registry entry by name, a checkpoint by its folder, or a reference.
+
+    ``options`` say how it is loaded (``device``, ``dtype``). Raises NotFound for an unknown name, CheckpointError for a
+    damaged checkpoint, UsageError for a wrong option.
+    """
+    registry = read_registries(registries)
+    entry, folder = locate(str(name), registry)
+    components = load_plugins()
+    saved = checkpoints.read(folder) if folder else None
+    family: ModelFamily = components.find("families", saved.family if saved else entry.family if entry else "")
+    if entry and saved and entry.family != saved.family:
+        raise CheckpointError(f"{name} is registered as {entry.family}, and its checkpoint is a {saved.family}")
+    config = read_config(family, saved)
+    chosen = {**(entry.defaults.get("options", {}) if entry else {}), **(options or {})}
+    loaded_options = build(family.options, chosen, "--option ", lambda control: home(control, family, config, components))
+    tensors = saved.weights.under(checkpoints.CHAIN_PREFIX) if saved and saved.weights else {}
+    chain = restore_chain(saved.chain, tensors, lambda step: components.find("preprocessors", step)) if saved else Chain()
+    columns = family.columns(config)
+    form = Form(saved.schema if saved else columns, columns, family.conditions(config), chain)
+    model = family.load(config, loaded_options, saved.weights if saved else None)
+    return LoadedModel(str(name), family, config, model, form, components, saved, entry, chosen)
+
+
+def locate(name: str, registry: Registry) -> tuple[Entry | None, Path | None]:
+    """What a name on the command line stands for: an entry with its folder (if it has weights), or a folder."""
+    if name in registry.entries:
+        entry = registry.entry(name)
+        base = Path(entry.origin).parent
+        return entry, resolve(entry.weights, base=base, files=entry.files) if entry.weights else None
+    if "://" in name or Path(name).is_dir() or "/" in name:
+        return None, resolve(name)
+    return registry.entry(name), None  # raises, with a close name
+
+
+def read_config(family: ModelFamily, saved: checkpoints.Checkpoint | None) -> Any:
+    """The family's config from a checkpoint; raises CheckpointError where it is not what the family declares."""
+    from pydantic import ValidationError
+
+    try:
+        return family.config.model_validate(saved.config if saved else {})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise CheckpointError(f"{saved.folder if saved else family.name}: config {where}: {first['msg']}") from None
+
+
+def home(control: str, family: ModelFamily, config: Any, components: Components) -> str | None:
+    """Where a control belongs that was put elsewhere, as the end of a message; None where nobody has it."""
+    if config is not None and any(control in (c.name, c.column) for c in family.conditions(config)):
+        return f"{control} is a condition: --given {control}=…"
+    if control in family.options.model_fields:
+        return f"{control} is an option: --option {control}=…"
+    if control in family.config.model_fields:
+        return f"{control} is a setting of training: genreg train {family.name} --set {control}=…"
+    owner = next((s.name for s in components.samplers.values() if control in {o.name for o in of_function(s.edit)}), None)
+    return f"{control} is a knob of a sampler: --sampler {owner}:{control}=…" if owner else None
+
+
+def draw_seed() -> int:
+    """A seed that is short enough to be typed again."""
+    return secrets.randbelow(2**31)
+
+
+def list_models(registries: Sequence[str] = ()) -> list[str]:
+    """The names of all models that are registered and whose plugin is installed."""
+    return sorted(name for name, entry in read_registries(registries).entries.items() if entry.installed)
+

@@ -1,0 +1,196 @@
+"""A checkpoint is a folder: config.json, model.safetensors, README.md. Nothing in it is executed.
+
+The same on disk, in a wheel and on the Hub. config.json carries ``architectures``, ``model_type`` and a ``genreg``
+block: format version, family, the family's config, the chain, the data's schema, the split, the training record.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from safetensors import SafetensorError, safe_open
+
+from genreg.data import notes
+from genreg.draft import Array
+from genreg.errors import CheckpointError
+from genreg.files import new_folder, sha256
+
+FORMAT = 1
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+CHAIN_PREFIX = "chain."
+LARGEST_CONFIG = 64 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The tensors of a checkpoint, read lazily: the header first, each tensor when it is asked for."""
+
+    path: Path
+    header: Mapping[str, tuple[tuple[int, ...], str]]  # name -> shape, dtype as the header spells it ("F32")
+
+    @classmethod
+    def open(cls, path: Path) -> Weights:
+        """Read and check the header of a safetensors file; raises CheckpointError where it is damaged."""
+        try:
+            with safe_open(str(path), framework="numpy") as file:
+                slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118: a file is no mapping
+                return cls(path, {name: (tuple(s.get_shape()), s.get_dtype()) for name, s in slices.items()})
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from None
+
+    def numpy(self, name: str) -> Array:
+        """One tensor as a NumPy array; raises CheckpointError where it is missing."""
+        if name not in self.header:
+            raise CheckpointError(f"{self.path} has no tensor {name}")
+        try:
+            with safe_open(str(self.path), framework="numpy") as file:
+                return np.asarray(file.get_tensor(name))
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{self.path}: tensor {name} cannot be read: {error}") from None
+
+    def under(self, prefix: str) -> dict[str, Array]:
+        """All tensors whose names begin with the prefix, by the rest of their names."""
+        return {name.removeprefix(prefix): self.numpy(name) for name in self.header if name.startswith(prefix)}
+
+    def expect(self, wanted: Mapping[str, tuple[tuple[int, ...], str]]) -> None:
+        """Compare the header with the names, shapes and dtypes wanted; raises CheckpointError with all differences."""
+        own = {name: found for name, found in self.header.items() if not name.startswith(CHAIN_PREFIX)}
+        wrong = [f"{name} is missing" for name in wanted if name not in own]
+        wrong += [f"{name} is not expected" for name in own if name not in wanted]
+        wrong += [
+            f"{name} is {_spelled(own[name])}, expected {_spelled(spec)}"
+            for name, spec in wanted.items()
+            if name in own and (tuple(own[name][0]), own[name][1]) != (tuple(spec[0]), spec[1])
+        ]
+        if wrong:
+            shown = "; ".join(wrong[:8]) + (f"; and {len(wrong) - 8} more" if len(wrong) > 8 else "")
+            raise CheckpointError(f"{self.path} does not fit its config: {shown}")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What config.json says, checked; ``weights`` is None for a family without any."""
+
+    folder: Path
+    family: str
+    config: Mapping[str, Any]
+    schema: pa.Schema  # of the data, with its notes
+    chain: list[Mapping[str, Any]] = field(default_factory=list)
+    split: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    weights: Weights | None = None
+
+    def digest(self) -> str:
+        """One sha256 over config.json and model.safetensors: the checkpoint's identity in recipes."""
+        parts = [sha256(self.folder / name) for name in (CONFIG, WEIGHTS) if (self.folder / name).is_file()]
+        return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
+def save(
+    folder: Path, checkpoint: Checkpoint, tensors: Mapping[str, Array], card: str, *, force: bool = False
+) -> None:
+    """Write a checkpoint so that it appears whole or not at all; ``checkpoint.folder`` and ``weights`` are not used.
+
+    Raises CheckpointError where something is there already (a checkpoint is replaced when forced, never another folder).
+    """
+    refuse_existing_folder(folder, force=force)
+    block = {
+        "format": FORMAT,
+        "family": checkpoint.family,
+        "config": dict(checkpoint.config),
+        "chain": [dict(step) for step in checkpoint.chain],
+        "schema": base64.b64encode(checkpoint.schema.serialize().to_pybytes()).decode(),
+        "columns": [{"name": f.name, "type": str(f.type), **notes(f)} for f in checkpoint.schema],
+        "split": dict(checkpoint.split),
+        "training": dict(checkpoint.training),
+    }
+    config = {"architectures": [checkpoint.family], "model_type": checkpoint.family, "genreg": block}
+    with new_folder(folder, replace=force) as temporary:
+        (temporary / CONFIG).write_text(json.dumps(config, ensure_ascii=False, indent=2) + "\n", "utf-8")
+        (temporary / CARD).write_text(card, "utf-8")
+        write_tensors(temporary / WEIGHTS, tensors)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Array]) -> None:
+    """A safetensors file whose bytes depend on the tensors alone, readable under the umask."""
+    from safetensors.numpy import save_file
+
+    # One metadata key: with two or more the library writes them in random order. It also ignores the umask.
+    save_file({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}, str(path), {"format": "pt"})
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(0o666 & ~umask)
+
+
+def refuse_existing_folder(folder: Path, *, force: bool) -> None:
+    """Raise CheckpointError where saving to ``folder`` would overwrite something that it must not."""
+    if folder.exists() and not force:
+        raise CheckpointError(f"{folder} is there already: choose another name, or --force to replace it")
+    if folder.exists() and not (folder.is_dir() and (folder / CONFIG).is_file()):
+        raise CheckpointError(f"{folder} is no checkpoint, so --force does not replace it: choose another name")
+
+
+def read(folder: Path) -> Checkpoint:
+    """Read a checkpoint strictly; raises CheckpointError for what is missing, damaged, foreign or too new."""
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: there is no such checkpoint folder")
+    block = _block(folder / CONFIG)
+    if not isinstance(block.get("format"), int) or block["format"] < 1:
+        raise CheckpointError(f"{folder / CONFIG}: genreg.format must be a whole number from 1 on")
+    if block["format"] > FORMAT:
+        raise CheckpointError(
+            f"{folder} has checkpoint format {block['format']}, and this genreg reads up to {FORMAT}: upgrade genreg-core"
+        )
+    for name, kind in {"family": str, "config": dict, "chain": list, "schema": str}.items():
+        if not isinstance(block.get(name), kind):
+            raise CheckpointError(f"{folder / CONFIG}: genreg.{name} must be a {kind.__name__}")
+    try:
+        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(block["schema"], validate=True)))
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{folder / CONFIG}: genreg.schema is damaged: {error}") from None
+    path = folder / WEIGHTS
+    return Checkpoint(
+        folder=folder,
+        family=block["family"],
+        config=block["config"],
+        schema=schema,
+        chain=block["chain"],
+        split=block.get("split", {}),
+        training=block.get("training", {}),
+        weights=Weights.open(path) if path.is_file() else None,
+    )
+
+
+def _block(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise CheckpointError(f"{path.parent} is no checkpoint: it has no {path.name}")
+    if path.stat().st_size > LARGEST_CONFIG:
+        raise CheckpointError(f"{path} is {path.stat().st_size:,} bytes: no config is that large")
+    try:
+        config = json.loads(path.read_text("utf-8-sig"))
+    except (ValueError, OSError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not readable JSON: {error}") from None
+    block = config.get("genreg") if isinstance(config, dict) else None
+    if not isinstance(block, dict):
+        raise CheckpointError(f"{path} has no genreg block: this is not a checkpoint that genreg wrote")
+    return block
+
+
+def _spelled(spec: tuple[tuple[int, ...], str]) -> str:
+    return f"{spec[1]} {list(spec[0])}"
+
+
+def files_of(folder: Path) -> Iterator[tuple[str, Path]]:
+    """The names and paths of a checkpoint's files that are there."""
+    for name in (CONFIG, WEIGHTS, CARD):
+        if (folder / name).is_file():
+            yield name, folder / name

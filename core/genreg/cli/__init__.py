@@ -1,0 +1,105 @@
+"""The command line: one file per verb, imported when it is called; every mistake is one line."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from genreg import __version__
+from genreg.errors import GenregError, did_you_mean
+
+VERBS = {
+    "list": "List models, families, samplers, loaders or preprocessors",
+    "show": "Show what a model, a family or an output is",
+    "run": "Draw samples from a model",
+    "train": "Train a family on a file",
+    "plugins": "Show installed, broken and missing plugins",
+}
+
+
+class Verbs(click.Group):
+    """The built-in verbs and those of plugins, none of which is imported before it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all verbs."""
+        return [*VERBS, *sorted(point.name for point in _plugin_verbs() if point.name not in VERBS)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one verb."""
+        if cmd_name in VERBS:
+            command: click.Command = import_module(f"genreg.cli.{cmd_name}").command
+            return command
+        for point in _plugin_verbs():
+            if point.name == cmd_name:
+                module, _, name = point.value.partition(":")
+                found: click.Command = getattr(import_module(module), name or "command")
+                return found
+        return None
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """The verb that is meant; raises UsageError with a close one."""
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            raise click.UsageError(f"there is no verb {args[0]}{did_you_mean(args[0], self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in ``--help``, without importing any verb."""
+        from genreg.registry import read_registries
+
+        offered = read_registries().offers["commands"]
+        lines = [(name, VERBS.get(name) or str(offered.get(name, {}).get("summary", ""))) for name in self.list_commands(ctx)]
+        with formatter.section("Verbs"):
+            formatter.write_dl(lines)
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "--version", message="genreg %(version)s")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def group(debug: bool) -> None:
+    """Generative models behind one command: list them, run them, train them, write your own."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code: 0, 1 failed, 2 to be mended, 3 some rows not ok, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        sys.exit(group.main(args=arguments, prog_name="genreg", standalone_mode=False) or 0)
+    except GenregError as error:
+        _fail(error, str(error), error.exit_code, arguments, debug)
+    except click.ClickException as error:
+        _fail(error, error.format_message(), 2, arguments, debug)
+    except (KeyboardInterrupt, click.Abort) as error:
+        _fail(error, "interrupted; what was finished is kept, and nothing is left half written", 130, arguments, debug)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of a pipe has gone: there is nobody to tell
+        sys.exit(0)
+    except Exception as error:  # a fault of ours or of a plugin's: one line all the same
+        _fail(error, f"unexpected {type(error).__name__}: {error} (--debug shows where)", 1, arguments, debug)
+
+
+def _fail(error: BaseException, message: str, code: int, arguments: list[str], debug: bool) -> None:
+    message = " ".join(message.split())
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    if "--json" in arguments:
+        import json
+
+        click.echo(json.dumps({"error": {"kind": type(error).__name__, "message": message}}, ensure_ascii=False), err=True)
+    else:
+        click.echo(f"genreg: {message}", err=True)
+    sys.exit(code)
+
+
+def _plugin_verbs() -> list[Any]:
+    from genreg.entrypoints import COMMANDS, scan
+
+    return [point for point in scan() if point.group == COMMANDS]

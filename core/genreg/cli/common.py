@@ -1,0 +1,55 @@
+"""What the verbs share: notes on stderr, JSON on stdout, a progress bar where there is a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from genreg.errors import UsageError
+from genreg.options import split_pair
+
+
+def note(message: str) -> None:
+    """Tell people something beside the result."""
+    click.echo(f"genreg: {message}", err=True)
+
+
+def echo_json(value: Any) -> None:
+    """Print a value as JSON."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+
+
+def pairs(texts: Iterable[str], option: str) -> dict[str, str]:
+    """``k=v`` texts as a mapping; raises UsageError for one given twice."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, value = split_pair(text, option)
+        if name in found:
+            raise UsageError(f"{option} {text}: {name} is given twice")
+        found[name] = value
+    return found
+
+
+@contextmanager
+def progress(what: str, unit: str) -> Iterator[Callable[..., None]]:
+    """A report that draws a bar on stderr, or nothing where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda done, total=None, /, **figures: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f} " + unit), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[figures]}"), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None, figures="")
+
+        def report(done: int, total: int | None = None, /, **figures: float) -> None:
+            told = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+            bar.update(task, completed=done, total=total, figures=told)
+
+        yield report

@@ -1,0 +1,82 @@
+"""``genreg list``: from registry files alone; no plugin is imported."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from genreg.entrypoints import install_line
+from genreg.registry import Registry, read_registries
+
+KINDS = ("models", "families", "samplers", "loaders", "preprocessors")
+
+
+@click.command("list")
+@click.argument("kind", type=click.Choice(KINDS), default="models")
+@click.option("--family", help="Only models of this family.")
+@click.option("--makes", help="Only what makes this: table, sequence, text, image.")
+@click.option("--installed", is_flag=True, help="Only what can be run now.")
+@click.option("--registry", "registries", multiple=True, metavar="FILE", help="Read this registry file too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="Print names alone.")
+def command(
+    kind: str, family: str | None, makes: str | None, installed: bool, registries: tuple[str, ...], as_json: bool, quiet: bool
+) -> None:
+    """List what there is: models, or the KIND of component named."""
+    registry = read_registries(registries)
+    rows = _models(registry) if kind == "models" else _components(registry, kind)
+    rows = [
+        row
+        for row in rows
+        if (family is None or row["family"] == family)
+        and (makes is None or row["makes"] == makes)
+        and (not installed or row["installed"])
+    ]
+    if as_json:
+        import json
+
+        click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
+    elif quiet:
+        click.echo("".join(f"{row['name']}\n" for row in rows), nl=False)
+    else:
+        _draw(rows, kind)
+    for problem in registry.problems:
+        click.echo(f"genreg: {problem}", err=True)
+
+
+def _models(registry: Registry) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    for name, entry in sorted(registry.entries.items()):
+        row: dict[str, object] = {
+            "name": name, "family": entry.family, "makes": entry.makes, "summary": entry.summary,
+            "installed": entry.installed, "license": entry.license,
+        }  # fmt: skip
+        if entry.plugin:
+            row["plugin"] = entry.plugin
+            if not entry.installed:
+                row["install"] = install_line(entry.plugin)
+        if entry.overrides:
+            row["overrides"] = entry.overrides
+        rows.append(row)
+    return rows
+
+
+def _components(registry: Registry, kind: str) -> list[dict[str, object]]:
+    return [
+        {"name": name, "family": name if kind == "families" else None, "makes": offer.get("makes"), "installed": True, **offer}
+        for name, offer in sorted(registry.offers[kind].items())
+    ]
+
+
+def _draw(rows: list[dict[str, object]], kind: str) -> None:
+    heads = ("name", "family", "makes", "summary") if kind == "models" else ("name", "plugin", "summary")
+    cells = [heads, *(tuple(str(row.get(head) or "") for head in heads) for row in rows)]
+    widths = [max(len(row[at]) for row in cells) for at in range(len(heads) - 1)]
+    for row, source in zip(cells, [None, *rows], strict=True):
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) + "  " + row[-1]
+        click.echo(line.upper() if source is None else line)
+        if source and source.get("install"):
+            click.echo(f"{'':{widths[0]}}  not installed: {source['install']}")
+        if source and source.get("overrides"):
+            click.echo(f"{'':{widths[0]}}  overrides {os.path.basename(str(source['overrides']))}")

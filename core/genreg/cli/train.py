@@ -1,0 +1,59 @@
+"""``genreg train``: from a file to a checkpoint."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from genreg.checkpoint import refuse_existing_folder
+from genreg.cli.common import echo_json, note, pairs, progress
+from genreg.training import Roles, prepare, train
+
+
+@click.command("train")
+@click.argument("family")
+@click.option("--data", required=True, metavar="FILE", help="The rows to learn from.")
+@click.option("--label", metavar="COLUMN", help="The column that names each row's class.")
+@click.option("--group", metavar="COLUMN", help="Rows with the same value stay in the same part.")
+@click.option("--key", metavar="COLUMN", help="A column that identifies rows; the model does not see it.")
+@click.option("--drop", multiple=True, metavar="COLUMN", help="Leave this column out.")
+@click.option("--loader", metavar="NAME:K=V,…", help="How to read the file, such as csv:encoding=gb18030.")
+@click.option("--preprocess", multiple=True, metavar="NAME:K=V,…", help="A step before the model, such as standardize.")
+@click.option("--set", "settings", multiple=True, metavar="K=V", help="A setting of the family.")
+@click.option("--option", "options", multiple=True, metavar="K=V", help="How the family computes.")
+@click.option("--device", help="The same as --option device=…")
+@click.option("--split", default="70/15/15", show_default=True, help="Shares of train, validation and test.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the split and of the training.")
+@click.option("-o", "--output", required=True, metavar="FOLDER", help="The checkpoint to write.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--force", is_flag=True, help="Replace the checkpoint if it is there.")
+def command(
+    family: str, data: str, label: str | None, group: str | None, key: str | None, drop: tuple[str, ...],
+    output: str, as_json: bool, dry_run: bool, force: bool, device: str | None, **flags: Any,
+) -> None:  # fmt: skip
+    """Train FAMILY on a file and write the checkpoint to a folder."""
+    options = pairs(flags["options"], "--option") | ({"device": device} if device else {})
+    common: dict[str, Any] = {
+        "loader": flags["loader"], "preprocess": flags["preprocess"], "settings": pairs(flags["settings"], "--set"),
+        "options": options, "split": flags["split"], "seed": flags["seed"],
+    }  # fmt: skip
+    if dry_run:
+        refuse_existing_folder(Path(output), force=force)
+        with tempfile.TemporaryDirectory() as folder:
+            echo_json(prepare(family, data, Path(folder), roles=Roles(label, group, key, drop), **common).described())
+        return
+    with progress(f"training {family}", "steps") as report:
+        record = train(
+            family, data, out=output, label=label, group=group, key=key, drop=drop, force=force, report=report, **common
+        )
+    if as_json:
+        echo_json({"output": output, **record})
+        return
+    rows = ", ".join(f"{count:,} {part}" for part, count in record["rows"].items())
+    metrics = ", ".join(f"{name} {value:.4g}" for name, value in record["metrics"].items())
+    note(f"wrote {output} (rows: {rows}{'; ' + metrics if metrics else ''})")
+    note(f"try: genreg run {output if '/' in output else './' + output} -n 5")

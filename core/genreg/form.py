@@ -1,0 +1,122 @@
+"""Between the user's form and the model's: conditions go in through the maps, samples come out through their undo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from genreg.data import conform, no_columns, with_column
+from genreg.draft import Array, Batch, Scoring, Seeds
+from genreg.errors import PluginError, Unsupported
+from genreg.preprocess import Chain
+from genreg.specs import Condition
+
+OUTCOME = "outcome"
+
+
+def control(name: str) -> str:
+    """The name of a control where a data column has it too: the bare name is the column, ``@name`` the control."""
+    return f"@{name}"
+
+
+def given_names(conditions: Sequence[Condition]) -> list[str]:
+    """The columns of ``given``, one per condition: its name, or ``@name`` where that is another condition's column."""
+    return [
+        control(condition.name)
+        if any(other.column == condition.name for other in conditions if other is not condition)
+        else condition.name
+        for condition in conditions
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class Form:
+    """The data's schema, the model's columns, the conditions, and the chain of maps between them."""
+
+    schema: pa.Schema  # of the samples that come out
+    columns: pa.Schema  # of what render returns
+    conditions: Sequence[Condition] = ()
+    chain: Chain = field(default_factory=Chain)
+
+    @property
+    def given(self) -> pa.Schema:
+        """The schema of ``given`` in the user's units."""
+        fields: list[Any] = []
+        for name, condition in zip(given_names(self.conditions), self.conditions, strict=True):
+            if condition.column is not None and condition.column in self.schema.names:
+                fields.append(self.schema.field(condition.column).with_name(name))
+            else:
+                fields.append(pa.field(name, condition.type))
+        return pa.schema(fields)
+
+    def outcome(self, streams: bool) -> str | None:
+        """The name of the column that says how each row ended, for a family that streams."""
+        return None if not streams else control(OUTCOME) if OUTCOME in self.schema.names else OUTCOME
+
+    def samples(self, *, streams: bool = False) -> pa.Schema:
+        """The schema of the samples: the data's columns, and the outcome of a stream."""
+        name = self.outcome(streams)
+        return pa.schema([*self.schema, *([pa.field(name, pa.string())] if name else [])])
+
+    def into_model(self, given: Batch) -> Batch:
+        """``given`` as the model sees it: data columns through the maps, every condition in its declared type."""
+        out = no_columns(given.num_rows)
+        for name, condition in zip(given_names(self.conditions), self.conditions, strict=True):
+            column = given.column(name)
+            declared = pa.field(name, condition.type)
+            if condition.column is not None and condition.column in self.schema.names:
+                one = pa.RecordBatch.from_arrays([column], schema=pa.schema([self.schema.field(condition.column)]))
+                column = self.chain.apply(one, given=True).column(0)
+                if condition.column in self.columns.names:
+                    declared = self.columns.field(condition.column).with_name(name)
+            out = with_column(out, declared, column.cast(declared.type))
+        return out
+
+    def out_of_model(self, rendered: Batch, given: Batch, rows: Array) -> Batch:
+        """Samples in the user's form: maps undone, rounded, and the given cells written over, bit for bit.
+
+        ``rows`` [n] is the row of ``given`` that each sample came from; -1: none.
+        """
+        for name in self.columns.names:
+            if name not in rendered.schema.names:
+                raise PluginError(f"render left out the column {name}, which the family declares")
+        samples = conform(self.chain.undo(conform(rendered, self.columns)), self.schema)
+        at = pa.array(rows, pa.int64(), mask=np.asarray(rows) < 0)
+        for name, condition in zip(given_names(self.conditions), self.conditions, strict=True):
+            if condition.column is not None and condition.column in self.schema.names:
+                target = self.schema.field(condition.column)
+                seen = given.column(name).take(at)
+                samples = with_column(samples, target, _overlaid(samples.column(condition.column), seen, target.type))
+        return samples
+
+    def log_prob(self, model: Scoring, batch: Batch, seeds: Seeds) -> Array:
+        """log p of each row in the data's units: float64 [n], in nats. Raises Unsupported where the model cannot."""
+        if not isinstance(model, Scoring):
+            raise Unsupported("this family has no log_prob")
+        present = [name for name in self.schema.names if name in batch.schema.names]
+        data = conform(batch.select(present), pa.schema([self.schema.field(name) for name in present]))
+        mapped = conform(self.chain.apply(data), self.columns)
+        return np.asarray(model.log_prob(mapped, seeds), np.float64) + self.chain.log_jacobian(data)
+
+
+def _overlaid(made: Any, seen: Any, want: pa.DataType) -> Any:
+    """What was made, with the given cells over it; in lists element by element, whose nulls stay as made."""
+    if seen.null_count == len(seen):
+        return made
+    if not (pa.types.is_list(want) or pa.types.is_large_list(want) or pa.types.is_fixed_size_list(want)):
+        return pc.if_else(pc.is_valid(seen), seen.cast(want), made)
+    merged = []
+    for given, own in zip(seen.to_pylist(), made.to_pylist(), strict=True):
+        if given is None:
+            merged.append(own)
+            continue
+        own = own or []
+        longer = max(len(own), len(given))
+        pairs = zip([*given, *[None] * (longer - len(given))], [*own, *[None] * (longer - len(own))], strict=True)
+        merged.append([b if a is None else a for a, b in pairs])
+    return pa.array(merged, want)

@@ -1,0 +1,162 @@
+"""Conditions from the command line, from Python and from files, as one batch with one row per sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from genreg.data import empty_batch, single_batch, with_column
+from genreg.draft import Batch, Seeds
+from genreg.errors import UsageError, did_you_mean
+from genreg.form import Form, given_names
+from genreg.loading import open_source
+from genreg.options import Option, typed
+from genreg.specs import DataLoader
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """Conditions in the user's units, one row per sample; ``passed`` are columns of a file that go to the output."""
+
+    batch: Batch
+    from_file: bool = False
+    passed: Batch | None = None
+    seeds: Seeds = np.empty(0, np.uint64)  # noqa: RUF009: an empty array cannot be changed
+
+    def repeated(self, count: int, copies: int, seeds: Seeds) -> Given:
+        """Each row ``copies`` times, ``count`` samples in all, with their seeds."""
+        at = np.repeat(np.arange(self.batch.num_rows), copies)[:count] if self.from_file else np.zeros(count, np.int64)
+        return replace(self, batch=taken(self.batch, at), passed=taken(self.passed, at) if self.passed else None, seeds=seeds)
+
+    def over(self, defaults: Given) -> Given:
+        """The same, with the defaults' one row where a condition is not set in any row."""
+        batch = self.batch
+        for field in batch.schema:
+            default = defaults.batch.column(field.name)[0]
+            if default.is_valid and batch.column(field.name).null_count == batch.num_rows:
+                batch = with_column(batch, field, pa.array([default.as_py()] * batch.num_rows, field.type))
+        return replace(self, batch=batch)
+
+    def passing(self, schema: pa.Schema) -> pa.Schema:
+        """The samples' schema with the passed columns put first."""
+        extra: list[Any] = [f for f in self.passed.schema if f.name not in schema.names] if self.passed else []
+        return pa.schema([*extra, *schema])
+
+    def pass_through(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Batches of samples with the passed columns of the same rows put first."""
+        start = 0
+        for batch in batches:
+            schema = self.passing(batch.schema)
+            own = self.passed.slice(start, batch.num_rows) if self.passed else None
+            columns = [batch.column(n) if n in batch.schema.names else own.column(n) for n in schema.names]  # type: ignore[union-attr]
+            start += batch.num_rows
+            yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def taken(batch: Batch, at: Any) -> Batch:
+    """The rows at the indices, also of a batch without columns."""
+    return batch.take(at) if batch.num_columns else empty_batch(batch.schema, len(at))
+
+
+def read_given(
+    form: Form, given: Any, values: Mapping[str, Any], loaders: Mapping[str, DataLoader], *, key: str | None = None
+) -> Given:
+    """Given conditions from a mapping, a table (Arrow, pandas), a file, and single values that fill every row.
+
+    Raises UsageError for a column that is no condition (unless ``key`` names it), a value of the wrong type, or one
+    condition given twice.
+    """
+    if isinstance(given, Mapping):
+        values = {**given, **values}
+        given = None
+    table = _table(given, loaders)
+    rows = 1 if table is None else table.num_rows
+    batch, passed, set_names = empty_batch(form.given, rows), None, set()
+    if table is not None:
+        for name in table.schema.names:
+            if name == key:
+                passed = table.select([name])
+                continue
+            target = form.given.field(resolve_name(form, name, f"--given: the column {name}"))
+            batch = with_column(batch, target, _cast(table.column(name), target, name))
+            set_names.add(target.name)
+        if key and passed is None:
+            raise UsageError(f"--key {key}: the given table has no column {key}{did_you_mean(key, table.schema.names)}")
+    elif key:
+        raise UsageError(f"--key {key} names a column of a --given FILE, and none is given")
+    for name, value in values.items():
+        target = form.given.field(resolve_name(form, name, f"--given {name}={value}"))
+        if target.name in set_names:
+            raise UsageError(f"--given {name}={value}: {target.name} is given twice")
+        set_names.add(target.name)
+        scalar = given_scalar(value, target, name)
+        batch = with_column(batch, target, pa.array([scalar.as_py()] * rows, target.type))
+    return Given(batch, from_file=table is not None, passed=passed)
+
+
+def resolve_name(form: Form, name: str, asked: str) -> str:
+    """The column of ``given`` that a name means: a data column first, else a condition; ``@name`` is a control."""
+    names = given_names(form.conditions)
+    for column, condition in zip(names, form.conditions, strict=True):
+        if condition.column == name:
+            return column
+    for column, condition in zip(names, form.conditions, strict=True):
+        if name in (column, condition.name) or name == f"@{condition.name}":
+            return column
+    known = [*names, *(c.column for c in form.conditions if c.column)]
+    raise UsageError(f"{asked}: there is no condition {name}{did_you_mean(name, known)}")
+
+
+def given_scalar(value: Any, target: pa.Field[Any], name: str) -> Any:
+    """One value in the condition's type; text is read as that type. Raises UsageError naming condition and type."""
+    kind = target.type
+    try:
+        if value is None:
+            return pa.scalar(None, kind)
+        if isinstance(value, str) and value.startswith("@"):
+            value = _file_or_text(value, name)
+        if not isinstance(value, str) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            return pa.scalar(value, kind)
+        if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+            return pa.scalar(typed(Option(name, list), value, "--given "), kind)
+        return pa.scalar(value).cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+        raise UsageError(f"--given {name}={value}: {name} takes {kind}") from None
+
+
+def _file_or_text(value: str, name: str) -> str:
+    """``@path`` is the text of a file, ``@@text`` is text that begins with @."""
+    if value.startswith("@@"):
+        return value[1:]
+    try:
+        return Path(value[1:]).read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--given {name}={value}: the file cannot be read ({error}); for text that begins with @ write @{value}") from None
+
+
+def _table(given: Any, loaders: Mapping[str, DataLoader]) -> Batch | None:
+    if given is None:
+        return None
+    if isinstance(given, (str, Path)):
+        source = open_source(given, loaders)
+        given = pa.Table.from_batches(list(source.batches(size=65_536)), source.schema)
+    elif hasattr(given, "columns") and hasattr(given, "to_dict"):
+        given = pa.Table.from_pandas(given, preserve_index=False)
+    if isinstance(given, pa.RecordBatch):
+        return given
+    if isinstance(given, pa.Table):
+        return single_batch(given)
+    raise UsageError(f"given takes a mapping, a table or a file, not {type(given).__name__}")
+
+
+def _cast(column: Any, target: pa.Field[Any], name: str) -> Any:
+    try:
+        return column.cast(target.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"--given: the column {name} is {column.type}, and {target.name} takes {target.type}: {reason}") from None

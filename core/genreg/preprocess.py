@@ -1,0 +1,378 @@
+"""The chain of maps, and the built-in steps.
+
+A ``clean`` step acts on training rows and has no undo. A ``map`` takes each column alone, skips absent ones, and has
+``apply``, ``undo`` and ``log_jacobian``; what it learned is JSON and tensors, kept in the checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from genreg.data import Source, floats, noted, notes, require_columns, with_column
+from genreg.draft import Array, Batch
+from genreg.errors import CheckpointError, DataError, UsageError
+from genreg.options import bind, of_function, parse_call
+from genreg.specs import Fitted, FittedMap, Preprocessor
+
+MOST_CATEGORIES = 10_000
+_SCAN = 65_536  # rows looked at together while a step is fitted
+
+
+class Step(NamedTuple):
+    """A fitted map with its name and the distribution that it comes from."""
+
+    name: str
+    plugin: str
+    fitted: FittedMap
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Fitted maps in the order in which they are applied."""
+
+    steps: tuple[Step, ...] = ()
+
+    def apply(self, batch: Batch, *, given: bool = False) -> Batch:
+        """The batch after all maps; with ``given``, a value that training never saw is refused by name."""
+        for step in self.steps:
+            if given and isinstance(step.fitted, Categories):
+                step.fitted.refuse_unseen(batch)
+            batch = step.fitted.apply(batch)
+        return batch
+
+    def undo(self, batch: Batch) -> Batch:
+        """The batch before all maps."""
+        for step in reversed(self.steps):
+            batch = step.fitted.undo(batch)
+        return batch
+
+    def log_jacobian(self, batch: Batch) -> Array:
+        """log |d apply / d data| over all maps: float64 [n]."""
+        total = np.zeros(batch.num_rows)
+        for step in self.steps:
+            total += step.fitted.log_jacobian(batch)
+            batch = step.fitted.apply(batch)
+        return total
+
+    def state(self) -> tuple[list[dict[str, Any]], dict[str, Array]]:
+        """What a checkpoint keeps: JSON per step, and tensors named ``<position>.<name>``."""
+        written: list[dict[str, Any]] = []
+        tensors: dict[str, Array] = {}
+        for at, step in enumerate(self.steps):
+            state, arrays = step.fitted.state()
+            written.append({"step": step.name, "plugin": step.plugin, "state": state})
+            tensors.update({f"{at}.{name}": array for name, array in arrays.items()})
+        return written, tensors
+
+
+def restore_chain(
+    written: Sequence[Mapping[str, Any]], tensors: Mapping[str, Array], find: Callable[[str], Preprocessor]
+) -> Chain:
+    """The chain of a checkpoint; raises CheckpointError where a step's state is damaged."""
+    steps = []
+    for at, one in enumerate(written):
+        own = {name.partition(".")[2]: array for name, array in tensors.items() if name.partition(".")[0] == str(at)}
+        try:
+            fitted = cast(FittedMap, find(one["step"]).restore(one["state"], own))
+            steps.append(Step(one["step"], one["plugin"], fitted))
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"step {at} of the checkpoint's chain is damaged: {error!r}") from None
+    return Chain(tuple(steps))
+
+
+def fit_steps(
+    calls: Sequence[str], train: Source, find: Callable[[str], tuple[Preprocessor, str]], kind: str
+) -> tuple[Source, list[Step]]:
+    """Fit the steps of one kind in turn, each on what those before it make; returns the source after them.
+
+    Raises DataError for a source that is not the training part.
+    """
+    steps = []
+    for call in calls:
+        name, knobs = parse_call(call, "--preprocess")
+        preprocessor, plugin = find(name)
+        if preprocessor.kind != kind:
+            continue
+        if train.part != "train":
+            raise DataError(f"{name} is fitted on the training part alone, and this is the part {train.part}")
+        values = bind(of_function(preprocessor.fit), knobs, f"--preprocess {name}: ")
+        fitted = preprocessor.fit(train, **values)
+        steps.append(Step(name, plugin, cast(FittedMap, fitted)))
+        train = train.map(fitted.apply) if kind == "map" else cleaned(train, fitted)
+    return train, steps
+
+
+def cleaned(source: Source, step: Fitted) -> Source:
+    """The source's rows after a clean step, which may be fewer."""
+    batches = [step.apply(batch) for batch in source.batches(size=_SCAN)]
+    schema = batches[0].schema if batches else source.schema
+    return Source.of(pa.Table.from_batches(batches, schema), source.part)
+
+
+# ---- maps ----
+
+
+@dataclass(frozen=True)
+class Standardize:
+    """x -> (x - mean) / deviation, per column, in float64."""
+
+    columns: tuple[str, ...]
+    mean: Array
+    deviation: Array
+
+    def _each(self, batch: Batch) -> list[tuple[str, float, float]]:
+        moments = zip(self.columns, self.mean.tolist(), self.deviation.tolist(), strict=True)
+        return [(name, mean, deviation) for name, mean, deviation in moments if name in batch.schema.names]
+
+    def apply(self, batch: Batch, /) -> Batch:
+        """Columns in units of their deviation from the mean: float64."""
+        for name, mean, deviation in self._each(batch):
+            field = noted(batch.schema.field(name).with_type(pa.float64()), decimals=None)
+            batch = with_column(batch, field, _with_nulls((floats(batch, name) - mean) / deviation, batch.column(name)))
+        return batch
+
+    def undo(self, batch: Batch, /) -> Batch:
+        """Columns in the data's units: float64."""
+        for name, mean, deviation in self._each(batch):
+            values = floats(batch, name) * deviation + mean
+            batch = with_column(batch, batch.schema.field(name), _with_nulls(values, batch.column(name)))
+        return batch
+
+    def log_jacobian(self, batch: Batch, /) -> Array:
+        """-log deviation for each cell that is not null."""
+        total = np.zeros(batch.num_rows)
+        for name, _, deviation in self._each(batch):
+            total -= np.where(np.asarray(batch.column(name).is_null()), 0.0, np.log(deviation))
+        return total
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """Columns as JSON, moments as float64 tensors."""
+        return {"columns": list(self.columns)}, {"mean": self.mean, "deviation": self.deviation}
+
+
+def standardize(source: Source, *, columns: list[str] | None = None) -> Standardize:
+    """Bring numeric columns to mean 0 and deviation 1.
+
+    One stable pass (Chan, Golub and LeVeque 1979); a constant column keeps its scale. Categories, the label, text and
+    columns with a role are left alone unless named. Raises DataError where float64 cannot hold a column.
+    """
+    chosen = _chosen(source.schema, columns, "standardize", _is_number)
+    count, mean, squares = (np.zeros(len(chosen)) for _ in range(3))
+    for batch in source.batches(size=_SCAN):
+        for at, name in enumerate(chosen):
+            values = floats(batch, name)
+            values = values[~np.isnan(values)]
+            if len(values):
+                shift, total = values.mean() - mean[at], count[at] + len(values)
+                squares[at] += ((values - values.mean()) ** 2).sum() + shift**2 * count[at] * len(values) / total
+                mean[at] += shift * len(values) / total
+                count[at] = total
+    deviation = np.sqrt(squares / np.maximum(count, 1))
+    return Standardize(tuple(chosen), mean, np.where(deviation > 0, deviation, 1.0))
+
+
+@dataclass(frozen=True)
+class Categories:
+    """Value -> code, per column: int32 with the ordered values noted; len(values) is the code of an unseen value."""
+
+    values: Mapping[str, Sequence[Any]]
+
+    def apply(self, batch: Batch, /) -> Batch:
+        """Codes in place of values; null stays null, and a value that training never saw has a code of its own."""
+        for name, values in self.values.items():
+            if name in batch.schema.names:
+                field, column = batch.schema.field(name), batch.column(name)
+                codes = pc.index_in(column, value_set=pa.array(values, field.type)).fill_null(len(values))
+                codes = pc.if_else(pc.is_valid(column), codes, pa.scalar(None, pa.int32()))
+                batch = with_column(batch, noted(field.with_type(pa.int32()), values=list(values)), codes)
+        return batch
+
+    def undo(self, batch: Batch, /) -> Batch:
+        """Values in place of codes; the code of an unseen value becomes null."""
+        for name, values in self.values.items():
+            if name in batch.schema.names:
+                codes = batch.column(name)
+                known = pc.if_else(pc.less(codes, len(values)), codes, pa.scalar(None, codes.type))
+                taken = pa.array(values, None if values else pa.string()).take(known)
+                batch = with_column(batch, batch.schema.field(name).with_type(taken.type), taken)
+        return batch
+
+    def log_jacobian(self, batch: Batch, /) -> Array:
+        """Zero: probabilities of categories have no unit."""
+        return np.zeros(batch.num_rows)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """The ordered values of each column as JSON."""
+        return {"values": {name: list(values) for name, values in self.values.items()}}, {}
+
+    def refuse_unseen(self, batch: Batch) -> None:
+        """Raise UsageError for a given value that is not one of the column's categories."""
+        from genreg.errors import did_you_mean
+
+        for name, values in self.values.items():
+            if name in batch.schema.names:
+                for value in pc.unique(batch.column(name)).drop_null().to_pylist():
+                    if value not in values:
+                        hint = did_you_mean(str(value), map(str, values)) if len(values) <= 100 else ""
+                        raise UsageError(f"{name}={value} was not seen in training{hint}")
+
+
+def categories(source: Source, *, columns: list[str] | None = None) -> Categories:
+    """Number the values of text, yes/no and label columns, in their noted or sorted order.
+
+    Raises DataError where a column has more than 10,000 values, or a label that is neither text nor whole number.
+    """
+    chosen = _chosen(source.schema, columns, "categories", _is_category)
+    seen: dict[str, set[Any]] = {name: set() for name in chosen}
+    for batch in source.batches(size=_SCAN):
+        for name in chosen:
+            seen[name].update(pc.unique(batch.column(name)).drop_null().to_pylist())
+            if len(seen[name]) > MOST_CATEGORIES:
+                raise DataError(f"column {name} has more than {MOST_CATEGORIES:,} different values: leave it out with --drop {name}")
+    found = {}
+    for name, values in seen.items():
+        field = source.schema.field(name)
+        if not (_is_text(field.type) or pa.types.is_boolean(field.type) or pa.types.is_integer(field.type)):
+            raise DataError(f"column {name} holds {field.type}: categories are text, whole numbers or yes/no")
+        found[name] = notes(field).get("values") or sorted(values)
+    return Categories(found)
+
+
+# ---- clean steps ----
+
+
+@dataclass(frozen=True)
+class CleanStep:
+    """A clean step as a function of a batch."""
+
+    apply: Callable[[Batch], Batch]
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """Nothing: a clean step acts before training and is not needed again."""
+        return {}, {}
+
+
+def dropna(source: Source, *, columns: list[str] | None = None) -> CleanStep:
+    """Leave out training rows with a missing cell in any column, or in those named."""
+    chosen = _chosen(source.schema, columns, "dropna", lambda _: True)
+
+    def apply(batch: Batch) -> Batch:
+        whole = np.ones(batch.num_rows, bool)
+        for name in chosen:
+            whole &= np.asarray(batch.column(name).is_valid())
+        return batch.filter(pa.array(whole))
+
+    return CleanStep(apply)
+
+
+def fillna(source: Source, *, columns: list[str] | None = None, strategy: str = "mean", value: str | None = None) -> CleanStep:
+    """Fill missing cells with the training mean, median or mode, or with a value.
+
+    ``mean`` and ``median`` are for numbers; text and yes/no columns take the mode instead. Raises UsageError for
+    another strategy, DataError for a value that is not of a column's type or a column without any cell.
+    """
+    if strategy not in ("mean", "median", "mode"):
+        raise UsageError(f"--preprocess fillna: strategy={strategy}: there are mean, median, mode")
+    fills: dict[str, Any] = {}
+    table = pa.Table.from_batches(list(source.batches(size=_SCAN)), source.schema)
+    for name in _chosen(source.schema, columns, "fillna", lambda _: True):
+        column, want = table.column(name), table.schema.field(name).type
+        if not column.null_count:
+            continue
+        fills[name] = _cast_text(name, value, want) if value is not None else _typical(name, column, want, strategy)
+
+    def apply(batch: Batch) -> Batch:
+        for name, fill in fills.items():
+            batch = with_column(batch, batch.schema.field(name), batch.column(name).fill_null(fill))
+        return batch
+
+    return CleanStep(apply)
+
+
+def clip(source: Source, *, columns: list[str] | None = None) -> CleanStep:
+    """Make NaN missing, and pull infinities to the largest and smallest finite training values."""
+    chosen = _chosen(source.schema, columns, "clip", lambda f: pa.types.is_floating(f.type))
+    low, high = dict.fromkeys(chosen, np.inf), dict.fromkeys(chosen, -np.inf)
+    for batch in source.batches(size=_SCAN):
+        for name in chosen:
+            values = floats(batch, name)
+            values = values[np.isfinite(values)]
+            low[name] = min(low[name], values.min(initial=np.inf))
+            high[name] = max(high[name], values.max(initial=-np.inf))
+
+    def apply(batch: Batch) -> Batch:
+        for name in chosen:
+            values = floats(batch, name)
+            inside = np.clip(values, low[name], high[name]) if low[name] <= high[name] else values
+            kept = pa.array(inside, pa.float64(), mask=~np.isfinite(inside))
+            batch = with_column(batch, batch.schema.field(name), kept.cast(batch.schema.field(name).type))
+        return batch
+
+    return CleanStep(apply)
+
+
+def _typical(name: str, column: Any, want: pa.DataType, strategy: str) -> Any:
+    if column.null_count == len(column):
+        raise DataError(f"column {name} has no value to fill from: --preprocess fillna:columns={name},value=…, or --drop {name}")
+    if strategy == "mode" or not (pa.types.is_integer(want) or pa.types.is_floating(want)):
+        return pc.mode(column)[0]["mode"].cast(want) if not _is_text(want) else pa.scalar(_most_frequent(column), want)
+    number = pc.mean(column) if strategy == "mean" else pc.quantile(column, 0.5)[0]
+    return (pc.round(number) if pa.types.is_integer(want) else number).cast(want)
+
+
+def _most_frequent(column: Any) -> Any:
+    counts = pc.value_counts(column.drop_null()).to_pylist()
+    return min(counts, key=lambda pair: (-pair["counts"], pair["values"]))["values"]
+
+
+def _cast_text(name: str, value: str, want: pa.DataType) -> Any:
+    try:
+        return pa.scalar(value).cast(want)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise DataError(f"--preprocess fillna: value={value} is not a {want}, which column {name} holds") from None
+
+
+def _chosen(
+    schema: pa.Schema, columns: list[str] | None, step: str, takes: Callable[[pa.Field[Any]], bool]
+) -> list[str]:
+    if columns is None:
+        return [field.name for field in schema if takes(field)]
+    require_columns(schema, columns, f"--preprocess {step}: columns")
+    return columns
+
+
+def _is_number(field: pa.Field[Any]) -> bool:
+    numeric = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
+    return numeric and not notes(field).get("role") and not notes(field).get("values")
+
+
+def _is_category(field: pa.Field[Any]) -> bool:
+    own = notes(field)
+    return _is_text(field.type) or pa.types.is_boolean(field.type) or own.get("role") == "label" or "values" in own
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _with_nulls(values: Array, like: Any) -> Any:
+    return pa.array(values, pa.float64(), mask=np.asarray(like.is_null()))
+
+
+def _no_restore(state: Mapping[str, Any], tensors: Mapping[str, Array]) -> Fitted:
+    raise CheckpointError("a clean step acts before training and is not part of a checkpoint")
+
+
+PREPROCESSORS = [
+    Preprocessor(standardize, lambda state, t: Standardize(tuple(state["columns"]), t["mean"], t["deviation"])),
+    Preprocessor(categories, lambda state, _: Categories(state["values"])),
+    Preprocessor(dropna, _no_restore, kind="clean"),
+    Preprocessor(fillna, _no_restore, kind="clean"),
+    Preprocessor(clip, _no_restore, kind="clean"),
+]

@@ -1,0 +1,104 @@
+"""How to make an output again: written beside it as OUT.recipe.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genreg import __version__
+from genreg.draft import Seeds
+from genreg.errors import UsageError
+from genreg.files import new_file, sha256
+from genreg.options import parse_ranges
+
+SUFFIX = ".recipe.json"
+LARGEST_GIVEN = 64_000  # bytes of conditions kept word for word; above, the file's name and sha256
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What made an output. ``given`` is {values}, {rows}, or {file, sha256}."""
+
+    model: str
+    seeds: str
+    n: int = 1
+    given: Mapping[str, Any] = field(default_factory=dict)
+    key: str | None = None
+    samplers: Sequence[str] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint: str | None = None  # sha256 over config and weights
+    versions: Mapping[str, str] = field(default_factory=dict)
+    recipe: int = 1  # the format
+
+    def seed_array(self) -> Seeds:
+        """The seeds: uint64 [n]."""
+        return parse_seeds(self.seeds)
+
+
+def parse_seeds(text: str) -> Seeds:
+    """``1,5-9`` in the order written, as uint64; raises UsageError."""
+    parts = [parse_ranges(part, "--seeds") for part in str(text).split(",") if part.strip()]
+    numbers = [number for part in parts for number in part]
+    if any(number >= 2**64 for number in numbers):
+        raise UsageError(f"--seeds {text}: seeds lie between 0 and {2**64 - 1}")
+    return np.array(numbers, np.uint64)
+
+
+def spell_seeds(seeds: Seeds) -> str:
+    """Seeds as ranges, in their order.
+
+    >>> spell_seeds(np.array([1, 5, 6, 7, 9], np.uint64))
+    '1,5-7,9'
+    """
+    if not len(seeds):
+        return ""
+    values = seeds.astype(np.uint64)
+    breaks = np.flatnonzero(values[1:] != values[:-1] + np.uint64(1)) + 1
+    runs = [(int(run[0]), int(run[-1])) for run in np.split(values, breaks)]
+    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)
+
+
+def versions(plugin: str | None) -> dict[str, str]:
+    """The versions that a sample depends on."""
+    names = [name for name in (plugin, "numpy", "pyarrow") if name and name != "genreg-core"]
+    return {"genreg-core": __version__, **{name: version(name) for name in names}}
+
+
+def keep_given(values: Mapping[str, Any], file: Path | None, rows: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
+    """The conditions as a recipe holds them."""
+    kept: dict[str, Any] = {"values": dict(values)} if values else {}
+    if file is not None:
+        small = rows is not None and len(json.dumps(rows, ensure_ascii=False, default=str).encode()) <= LARGEST_GIVEN
+        kept |= {"rows": rows} if small else {"file": str(file), "sha256": sha256(file)}
+    return kept
+
+
+def recipe_path(output: Path) -> Path:
+    """The recipe that lies beside an output; a recipe's own path is itself."""
+    return output if output.name.endswith(SUFFIX) else output.with_name(output.name + SUFFIX)
+
+
+def write_recipe(output: Path, recipe: Recipe) -> None:
+    """Write the recipe beside its output, whole or not at all."""
+    with new_file(recipe_path(output), force=True) as temporary:
+        temporary.write_text(json.dumps(asdict(recipe), ensure_ascii=False, indent=2, default=str) + "\n", "utf-8")
+
+
+def read_recipe(output: Path) -> Recipe:
+    """The recipe beside an output; raises UsageError where there is none or it is damaged."""
+    path = recipe_path(output)
+    if not path.is_file():
+        raise UsageError(f"{output} has no recipe beside it ({path.name})")
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        if found["recipe"] != 1:
+            raise UsageError(f"{path}: recipe format {found['recipe']} is not known to this genreg")
+        return Recipe(**found)
+    except (ValueError, TypeError, KeyError) as error:
+        raise UsageError(f"{path} is no recipe: {error}") from None

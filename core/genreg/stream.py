@@ -1,0 +1,57 @@
+"""Rows that a model finishes in any order, put in order again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from genreg.data import conform
+from genreg.draft import Batch, Done, Draft, Piece, Streaming
+from genreg.errors import PluginError
+from genreg.form import Form
+
+
+def in_order(
+    model: Streaming, form: Form, drafts: Iterator[Draft], given: Batch, batch: int, folder: Path
+) -> Iterator[Batch]:
+    """Rows in order as they become ready; one that is waited for holds back those after it, and no request."""
+    origin: dict[int, int] = {}  # row of all drafts -> row of given, until the row is written
+
+    def noted() -> Iterator[Draft]:
+        total = 0
+        for draft in drafts:
+            origin.update(zip(range(total, total + len(draft)), draft.given_rows.tolist(), strict=True))
+            total += len(draft)
+            yield draft
+
+    waiting: dict[int, Done] = {}
+    ready: list[Done] = []
+    next_row = 0
+    for event in model.stream(noted(), folder=folder):
+        if isinstance(event, Piece):
+            continue
+        if event.row < next_row or event.row in waiting or event.row not in origin:
+            raise PluginError(f"stream finished row {event.row} twice, or before its draft was taken")
+        waiting[event.row] = event
+        while next_row in waiting:
+            ready.append(waiting.pop(next_row))
+            next_row += 1
+        while len(ready) >= batch:
+            yield _finished(ready[:batch], form, given, origin)
+            ready = ready[batch:]
+    if waiting or origin.keys() - {done.row for done in ready}:
+        raise PluginError(f"stream ended without row {next_row}")
+    if ready:
+        yield _finished(ready, form, given, origin)
+
+
+def _finished(done: list[Done], form: Form, given: Batch, origin: dict[int, int]) -> Batch:
+    cells = [{name: row.columns.get(name) for name in form.columns.names} for row in done]
+    rendered = pa.RecordBatch.from_pylist(cells, schema=form.columns)
+    rows = np.array([origin.pop(row.row) for row in done])
+    samples = form.out_of_model(rendered, given, rows)
+    outcomes = pa.array([row.outcome for row in done], pa.string())
+    return conform(samples.append_column(str(form.outcome(True)), outcomes), form.samples(streams=True))

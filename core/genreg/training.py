@@ -1,0 +1,269 @@
+"""load → split → clean → fit the maps on train → apply → fit → checkpoint."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from genreg import checkpoint as checkpoints
+from genreg.api import home
+from genreg.card import model_card
+from genreg.data import (
+    PARTS,
+    Part,
+    Source,
+    assign_parts,
+    noted,
+    parse_split,
+    refuse_not_finite,
+    require_columns,
+    spool,
+)
+from genreg.draft import Batch
+from genreg.errors import DataError, Unsupported, UsageError
+from genreg.loading import open_source
+from genreg.options import build, jsonable, parse_call
+from genreg.plugins import Components, load_plugins
+from genreg.preprocess import Chain, cleaned, fit_steps
+from genreg.recipe import versions
+from genreg.specs import ModelFamily, Preprocessor, Report, Trained
+
+DISTINCT_SHARE, DISTINCT_ROWS = 0.95, 50  # text with this share of distinct values, in this many rows, is a key
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which column plays which part; ``drop`` leaves columns out."""
+
+    label: str | None = None
+    group: str | None = None
+    key: str | None = None
+    drop: Sequence[str] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Everything decided before the fit: what ``--dry-run`` shows."""
+
+    family: ModelFamily
+    plugin: str
+    config: Any
+    options: Any
+    schema: pa.Schema  # of the data
+    parts: Mapping[Part, Source]  # mapped
+    chain: Chain
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    def described(self) -> dict[str, Any]:
+        """The resolved configuration as JSON."""
+        return {
+            "family": self.family.name,
+            "rows": {part: source.rows for part, source in self.parts.items()},
+            "columns": {field.name: str(field.type) for field in self.schema},
+            "maps": [step.name for step in self.chain.steps],
+            "config": self.config.model_dump(mode="json"),
+            **self.record,
+        }
+
+
+def prepare(
+    family: str,
+    data: str | Path,
+    folder: Path,
+    *,
+    roles: Roles,
+    loader: str | None = None,
+    preprocess: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+    split: str = "70/15/15",
+    seed: int = 0,
+) -> Prepared:
+    """Load, split, clean and map; ``folder`` takes rows that do not fit in memory.
+
+    Raises UsageError for what is asked wrong, DataError for data that cannot be trained on.
+    """
+    components = load_plugins()
+    spec: ModelFamily = components.find("families", family)
+    if spec.fit is None:
+        raise Unsupported(f"{family} cannot be trained here")
+
+    def elsewhere(control: str) -> str | None:
+        return home(control, spec, None, components)
+
+    config = build(spec.config, settings or {}, "--set ", elsewhere)
+    loaded = build(spec.options, options or {}, "--option ", elsewhere)
+    shares = parse_split(split)
+    calls = list(preprocess) + [name for name in spec.preprocess if name not in {parse_call(c, "")[0] for c in preprocess}]
+    source = spool(open_source(data, components.loaders, loader), folder)
+    if not source.rows:
+        raise DataError(f"{data} has no rows to train on")
+    parts = split_parts(source, roles, shares, seed)
+    columns = [name for name in source.schema.names if name not in {roles.group, roles.key, *roles.drop}]
+    chosen = {part: with_roles(piece, columns, roles) for part, piece in parts.items()}
+    mapped, chain = _through_steps(chosen, calls, components)
+    record = {
+        "seed": seed,
+        "split": {"shares": {part: round(share, 6) for part, share in shares.items()}, "by": roles.group or roles.key or "row"},
+        "preprocess": calls,
+    }
+    plugin = components.owners["families", family]
+    return Prepared(spec, plugin, config, loaded, chosen["train"].schema, mapped, chain, record)
+
+
+def _through_steps(
+    parts: Mapping[Part, Source], calls: Sequence[str], components: Components
+) -> tuple[dict[Part, Source], Chain]:
+    """Steps fitted on the training part, then applied to every part: nothing of the others leaks into them."""
+
+    def find(name: str) -> tuple[Preprocessor, str]:
+        return components.find("preprocessors", name), components.owners["preprocessors", name]
+
+    train, clean = fit_steps(calls, parts["train"], find, "clean")
+    refuse_untrainable(train)
+    train, maps = fit_steps(calls, train, find, "map")
+    chain = Chain(tuple(maps))
+    through: dict[Part, Source] = {"train": train}
+    for part in parts.keys() - {"train"}:
+        rows = parts[part]
+        for step in clean:
+            rows = cleaned(rows, step.fitted)
+        through[part] = rows.map(chain.apply)
+    return {part: through[part] for part in parts}, chain
+
+
+def train(
+    family: str,
+    data: str | Path,
+    *,
+    out: str | Path,
+    label: str | None = None,
+    group: str | None = None,
+    key: str | None = None,
+    drop: Sequence[str] = (),
+    loader: str | None = None,
+    preprocess: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+    split: str = "70/15/15",
+    seed: int = 0,
+    force: bool = False,
+    report: Report | None = None,
+) -> Mapping[str, Any]:
+    """Train a family on a file and write a checkpoint to the folder ``out``; returns what the checkpoint records.
+
+    The split follows from ``seed`` and the rows alone; maps and the model are fitted on the training part. Raises
+    UsageError, DataError or CheckpointError in the user's words, and leaves nothing half written.
+    """
+    folder = Path(out)
+    checkpoints.refuse_existing_folder(folder, force=force)
+    work = folder.with_name(folder.name + ".part")
+    new = not work.exists()
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written: {error.strerror}") from None
+    try:
+        ready = prepare(
+            family, data, work, roles=Roles(label, group, key, drop), loader=loader, preprocess=preprocess,
+            settings=settings, options=options, split=split, seed=seed,
+        )  # fmt: skip
+        record = fit_and_save(ready, folder, work, Path(data).name, seed, force=force, report=report or _silent)
+    except BaseException:
+        if new and not any(file.name != "rows.arrow" for file in work.iterdir()):
+            shutil.rmtree(work, ignore_errors=True)  # nothing of the family's to continue from
+        raise
+    shutil.rmtree(work, ignore_errors=True)
+    return record
+
+
+def fit_and_save(
+    ready: Prepared, folder: Path, work: Path, data: str, seed: int, *, force: bool, report: Report
+) -> Mapping[str, Any]:
+    """Fit the family and write its checkpoint; returns the training record."""
+    fit = ready.family.fit
+    assert fit is not None
+    validation = ready.parts.get("validation")
+    trained: Trained = fit(
+        ready.config, ready.options, ready.parts["train"], validation if validation and validation.rows else None,
+        seed=seed, folder=work, report=report,
+    )  # fmt: skip
+    written, tensors = ready.chain.state()
+    record = {
+        "data": data,
+        "rows": {part: source.rows for part, source in ready.parts.items()},
+        "seed": seed,
+        "preprocess": ready.record["preprocess"],
+        "metrics": {name: float(value) for name, value in trained.metrics.items()},
+        "versions": versions(ready.plugin),
+    }
+    saved = checkpoints.Checkpoint(
+        folder, ready.family.name, jsonable(trained.config), ready.schema, list(written), ready.record["split"], record
+    )
+    both = {**trained.tensors, **{checkpoints.CHAIN_PREFIX + name: array for name, array in tensors.items()}}
+    checkpoints.save(folder, saved, both, model_card(folder.name, ready.family, saved), force=force)
+    return record
+
+
+def split_parts(source: Source, roles: Roles, shares: Mapping[Part, float], seed: int) -> dict[Part, Source]:
+    """The source's rows by part, each tagged; raises DataError for a role whose column is not there."""
+    for option, name in (("--label", roles.label), ("--group", roles.group), ("--key", roles.key)):
+        if name is not None:
+            require_columns(source.schema, [name], option)
+    require_columns(source.schema, roles.drop, "--drop")
+    assert source.table is not None
+    parts = assign_parts(source, shares, seed=seed, key=roles.key, group=roles.group, label=roles.label)
+    pieces = {part: source.table.filter(pa.array(parts == PARTS.index(part))) for part in PARTS}
+    if not pieces["train"].num_rows:
+        raise DataError(f"none of the {source.rows} rows falls into the training part: give it a larger --split share")
+    return {part: Source.of(piece, part) for part, piece in pieces.items() if part == "train" or piece.num_rows}
+
+
+def with_roles(source: Source, columns: Sequence[str], roles: Roles) -> Source:
+    """The columns that the model sees, with the label's role noted."""
+    assert source.table is not None
+    if roles.label in (roles.group, roles.key, *roles.drop) and roles.label:
+        raise UsageError(f"--label {roles.label} is left out by another option: a label must stay")
+    if not columns:
+        raise DataError("no column is left to train on")
+    table = source.table.select(list(columns))
+    fields = [noted(f, role="label") if f.name == roles.label else f for f in table.schema]
+    return Source.of(table.cast(pa.schema(fields)), source.part)
+
+
+def refuse_untrainable(train: Source) -> None:
+    """Raise DataError naming the first column that has NaN, nothing but nulls, or text that identifies its rows."""
+    if not train.rows:
+        raise DataError("the clean steps left no row to train on")
+    distinct: dict[str, set[Any]] = {f.name: set() for f in train.schema if pa.types.is_string(f.type)}
+    filled = dict.fromkeys(train.schema.names, 0)
+    for batch in train.batches(size=65_536):
+        refuse_not_finite(batch)
+        _count(batch, filled, distinct)
+    for name, count in filled.items():
+        if not count:
+            raise DataError(f"column {name} has no value in the training rows: leave it out with --drop {name}")
+        if count >= DISTINCT_ROWS and len(distinct.get(name, ())) >= DISTINCT_SHARE * count:
+            raise DataError(
+                f"column {name} is text with {len(distinct[name])} different values in {count} rows, so it identifies "
+                f"them: --key {name} keeps it out of the model, --drop {name} leaves it out"
+            )
+
+
+def _count(batch: Batch, filled: dict[str, int], distinct: dict[str, set[Any]]) -> None:
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        filled[name] += len(column) - column.null_count
+        if name in distinct:
+            distinct[name].update(pc.unique(column).drop_null().to_pylist())
+
+
+def _silent(done: int, total: int | None = None, /, **figures: float) -> None:
+    """Show nothing."""
+
+

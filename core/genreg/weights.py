@@ -1,0 +1,52 @@
+"""References to weights, resolved to verified local folders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from genreg.entrypoints import GROUP, install_line, package_folder, scan
+from genreg.errors import CheckpointError, UsageError
+from genreg.files import sha256
+
+
+def resolve(reference: str, *, base: Path | None = None, files: Mapping[str, Mapping[str, Any]] | None = None) -> Path:
+    """The local folder of ``pkg://dist/folder``, ``hf://org/repo@commit`` or a path (relative to ``base``).
+
+    ``files`` (name -> sha256, size) is checked where given. Raises UsageError for a reference that cannot be resolved,
+    CheckpointError for a file that is not the one registered.
+    """
+    if reference.startswith("hf://"):
+        raise UsageError(f"{reference}: this genreg does not fetch from the Hub yet: download the folder and name its path")
+    folder = _in_package(reference) if reference.startswith("pkg://") else (base or Path()) / reference
+    for name, facts in (files or {}).items():
+        verify(folder / plain_name(name), facts)
+    return folder
+
+
+def verify(path: Path, facts: Mapping[str, Any]) -> None:
+    """Compare a file with its registered size and sha256; raises CheckpointError where they differ."""
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing, though it is registered: install the package again")
+    if "size" in facts and path.stat().st_size != facts["size"]:
+        raise CheckpointError(f"{path} has {path.stat().st_size:,} bytes, and {facts['size']:,} are registered: the file was changed")
+    if "sha256" in facts and sha256(path) != facts["sha256"]:
+        raise CheckpointError(f"{path} is not the file that is registered (sha256 differs): install it again")
+
+
+def plain_name(name: str) -> str:
+    """The name, if it names a file in its folder and nothing outside; raises UsageError otherwise."""
+    if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
+        raise UsageError(f"{name!r} is no plain file name")
+    return name
+
+
+def _in_package(reference: str) -> Path:
+    dist, _, inside = reference.removeprefix("pkg://").partition("/")
+    parts = [plain_name(part) for part in inside.split("/")] if inside else []
+    point = next((point for point in scan() if point.group == GROUP and point.dist == dist), None)
+    folder = package_folder(point.package) if point else None
+    if folder is None or not parts:
+        raise UsageError(f"{reference}: {f'{dist} is not installed: {install_line(dist)}' if not folder else 'name a folder'}")
+    return Path(folder, *parts)

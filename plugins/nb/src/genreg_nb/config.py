@@ -1,0 +1,136 @@
+"""What naive Bayes is told, and what it remembers of the table: readable without what computes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+import pyarrow as pa
+from genreg.data import named_with_role, noted, notes
+from genreg.errors import DataError
+from genreg.specs import Condition, Settings
+from pydantic import Field, field_validator, model_validator
+
+INTERNAL: dict[str, Any] = {"internal": True}
+
+
+class Column(Settings, frozen=True):
+    """A column of the table as the model sees it."""
+
+    name: str
+    kind: Literal["gaussian", "categorical"]
+    values: list[Any] = Field(default=[])  # of a category: the value of each code, in order
+
+
+class Config(Settings, frozen=True):
+    """The settings of training, and the columns that training found."""
+
+    alpha: float = Field(default=1.0, gt=0, le=1e12, description="added to the count of every level of a category")
+    var_smoothing: float = Field(
+        default=1e-9, ge=0, le=1e12, description="added to a variance, as a share of its column's overall variance"
+    )
+    priors: Literal["empirical", "uniform"] | list[float] = Field(
+        default="empirical",
+        description="of the classes: as counted, all equal, or a list in the order of the label's values",
+    )
+    label: str | None = Field(default=None, json_schema_extra=INTERNAL)
+    columns: list[Column] = Field(default=[], json_schema_extra=INTERNAL)  # in training's order, with the label
+
+    @field_validator("priors")
+    @classmethod
+    def _a_distribution(cls, priors: str | list[float]) -> str | list[float]:
+        if isinstance(priors, list) and not (all(p > 0 for p in priors) and abs(sum(priors) - 1) < 1e-6):
+            raise ValueError("the probabilities of the classes must be above 0 and sum to 1")
+        return priors
+
+    @model_validator(mode="after")
+    def _label_is_a_category(self) -> Config:
+        if self.label is not None and not any(c.name == self.label and c.kind == "categorical" for c in self.columns):
+            raise ValueError(f"the label {self.label} must be one of the columns, a categorical one")
+        return self
+
+    @property
+    def classes(self) -> list[Any]:
+        """The label's values; one nameless class where there is no label."""
+        return next((column.values for column in self.columns if column.name == self.label), [None])
+
+    @property
+    def gaussian(self) -> list[str]:
+        """The names of the G Gaussian columns."""
+        return [column.name for column in self.columns if column.kind == "gaussian"]
+
+    @property
+    def blocks(self) -> list[tuple[str, slice]]:
+        """The K categorical columns, the label aside, and the place of each among the W levels of all.
+
+        A column of k values has k + 1 levels: the last is the bucket of values that training did not see.
+        """
+        blocks, start = [], 0
+        for column in self.columns:
+            if column.kind == "categorical" and column.name != self.label:
+                blocks.append((column.name, slice(start, start + len(column.values) + 1)))
+                start = blocks[-1][1].stop
+        return blocks
+
+    @property
+    def width(self) -> int:
+        """W, the number of levels of all categorical columns."""
+        return self.blocks[-1][1].stop if self.blocks else 0
+
+
+def described(config: Config, schema: pa.Schema) -> Config:
+    """The config with the columns of a schema: categories have noted values, all other columns must be numbers."""
+    label = named_with_role(schema, "label")
+    columns = []
+    for field in schema:
+        values, kind = notes(field).get("values"), field.type
+        if values is not None and pa.types.is_integer(kind):
+            columns.append(Column(name=field.name, kind="categorical", values=values))
+        elif field.name == label or not (
+            pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_temporal(kind)
+        ):
+            raise DataError(
+                f"column {field.name} holds {kind}, neither numbers nor codes of categories: "
+                f"add --preprocess categories, or leave it out with --drop {field.name}"
+            )
+        else:
+            columns.append(Column(name=field.name, kind="gaussian"))
+    return Config(**{**dict(config), "label": label, "columns": columns})
+
+
+def columns(config: Config) -> pa.Schema:
+    """The table in the model's units: float64, and int32 codes with their noted values."""
+    fields = []
+    for column in config.columns:
+        if column.kind == "gaussian":
+            fields.append(pa.field(column.name, pa.float64()))
+        else:
+            role = "label" if column.name == config.label else None
+            fields.append(noted(pa.field(column.name, pa.int32()), values=column.values, role=role))
+    return pa.schema(fields)
+
+
+def conditions(config: Config) -> list[Condition]:
+    """Every column can be given: the label first, then the features in their order."""
+    order = sorted(config.columns, key=lambda column: column.name != config.label)
+    schema = columns(config)
+    return [
+        Condition(column.name, schema.field(column.name).type, _help(column, config.label), column=column.name)
+        for column in order
+    ]
+
+
+def shown(value: Any) -> str:
+    """A category's value as people write it: text bare, all else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def listed(values: list[Any]) -> str:
+    """The first values of a category, for messages and help."""
+    return ", ".join(map(shown, values[:10])) + (f" and {len(values) - 10} more" if len(values) > 10 else "")
+
+
+def _help(column: Column, label: str | None) -> str:
+    if column.kind == "gaussian":
+        return "an observed number"
+    return f"{'the class' if column.name == label else 'an observed category'}: {listed(column.values)}"
