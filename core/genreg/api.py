@@ -96,9 +96,13 @@ class LoadedModel:
 
     def given(self, given: Any, values: Mapping[str, Any], *, key: str | None = None) -> Given:
         """Conditions from a mapping, table or file and from single values, over the entry's defaults."""
-        found = read_given(self.form, given, values, self.components.loaders, key=key)
+        found = read_given(self.form, given, values, self.components.loaders, key=key, elsewhere=self.home)
         defaults = self.entry.defaults.get("given", {}) if self.entry else {}
         return found.over(read_given(self.form, None, defaults, {}))
+
+    def home(self, control: str) -> str | None:
+        """Where a control belongs that was put elsewhere; None where nobody has it."""
+        return home(control, self.family, self.config, self.components)
 
     def prepare(self, given: Given, n: int, *, seeds: Seeds | None = None, seed: int | None = None) -> Given:
         """Conditions and seeds for each sample: copy k of row r has seed + r * n + k."""
@@ -118,8 +122,11 @@ class LoadedModel:
         edits = []
         for call in calls or (self.entry.defaults.get("samplers", []) if self.entry else []):
             name, knobs = parse_call(call, "--sampler")
+            elsewhere = self.home(name.partition("=")[0]) if name not in self.components.samplers else None
+            if elsewhere:
+                raise UsageError(f"--sampler {call}: {elsewhere}")
             sampler = self.components.find("samplers", name)
-            edits.append((sampler, bind(of_function(sampler.edit), knobs, f"--sampler {name}: ")))
+            edits.append((sampler, bind(of_function(sampler.edit), knobs, f"--sampler {name}: ", self.home)))
         return edits
 
     def generate(
@@ -152,7 +159,7 @@ def load(
         raise CheckpointError(f"{name} is registered as {entry.family}, and its checkpoint is a {saved.family}")
     config = read_config(family, saved)
     chosen = {**(entry.defaults.get("options", {}) if entry else {}), **(options or {})}
-    loaded_options = build(family.options, chosen, "--option ", lambda control: home(control, family, config, components))
+    loaded_options = build(family.options, chosen, "--option ", lambda name: home(name, family, config, components))
     tensors = saved.weights.under(checkpoints.CHAIN_PREFIX) if saved and saved.weights else {}
     chain = restore_chain(saved.chain, tensors, lambda step: components.find("preprocessors", step)) if saved else Chain()
     columns = family.columns(config)

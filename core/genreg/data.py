@@ -225,6 +225,8 @@ def conform_column(column: Any, field: pa.Field[Any]) -> Any:
         decimals = notes(field).get("decimals")
         if decimals is not None and pa.types.is_floating(want):
             column = pc.round(column.cast(pa.float64()), ndigits=decimals)  # float32 has no 1.3 to widen
+    if pa.types.is_floating(want):
+        column = untimed(column)
     if column.type == want:
         return column
     return column.cast(want, safe=not pa.types.is_floating(want))
@@ -242,11 +244,17 @@ def _whole_numbers(column: Any, want: pa.DataType) -> Any:
     return pa.array(whole, want, mask=null)
 
 
+def untimed(column: Any) -> Any:
+    """Dates and times as the whole numbers that they are held as; other columns as they are."""
+    if not pa.types.is_temporal(column.type):
+        return column
+    return column.cast(pa.int32() if column.type.bit_width == 32 else pa.int64())
+
+
 def floats(batch: Batch, name: str) -> Array:
     """A column as float64 [n], null as NaN; raises DataError where float64 cannot hold a value exactly."""
     column = batch.column(batch.schema.get_field_index(name))
-    if pa.types.is_temporal(column.type):
-        column = column.cast(pa.int32() if column.type.bit_width == 32 else pa.int64())
+    column = untimed(column)
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_boolean(column.type)):
         raise DataError(f"column {name} holds {column.type}, not numbers: leave it out with --drop {name}")
     try:

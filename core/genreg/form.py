@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genreg.data import conform, no_columns, with_column
+from genreg.data import conform, no_columns, untimed, with_column
 from genreg.draft import Array, Batch, Scoring, Seeds
 from genreg.errors import PluginError, Unsupported
 from genreg.preprocess import Chain
@@ -74,6 +74,7 @@ class Form:
                 column = self.chain.apply(one, given=True).column(0)
                 if condition.column in self.columns.names:
                     declared = self.columns.field(condition.column).with_name(name)
+            column = untimed(column) if pa.types.is_floating(declared.type) else column
             out = with_column(out, declared, column.cast(declared.type))
         return out
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,8 @@ from genreg.loading import open_source
 from genreg.options import Option, typed
 from genreg.specs import DataLoader
 
+Elsewhere: TypeAlias = Callable[[str], str | None]  # where a control that is no condition has its home
+
 
 @dataclass(frozen=True, eq=False)
 class Given:
@@ -26,7 +28,7 @@ class Given:
     batch: Batch
     from_file: bool = False
     passed: Batch | None = None
-    seeds: Seeds = np.empty(0, np.uint64)  # noqa: RUF009: an empty array cannot be changed
+    seeds: Seeds = field(default_factory=lambda: np.empty(0, np.uint64))  # one per sample, once it is decided
 
     def repeated(self, count: int, copies: int, seeds: Seeds) -> Given:
         """Each row ``copies`` times, ``count`` samples in all, with their seeds."""
@@ -64,7 +66,13 @@ def taken(batch: Batch, at: Any) -> Batch:
 
 
 def read_given(
-    form: Form, given: Any, values: Mapping[str, Any], loaders: Mapping[str, DataLoader], *, key: str | None = None
+    form: Form,
+    given: Any,
+    values: Mapping[str, Any],
+    loaders: Mapping[str, DataLoader],
+    *,
+    key: str | None = None,
+    elsewhere: Elsewhere = lambda _: None,
 ) -> Given:
     """Given conditions from a mapping, a table (Arrow, pandas), a file, and single values that fill every row.
 
@@ -82,7 +90,7 @@ def read_given(
             if name == key:
                 passed = table.select([name])
                 continue
-            target = form.given.field(resolve_name(form, name, f"--given: the column {name}"))
+            target = form.given.field(resolve_name(form, name, f"--given: the column {name}", elsewhere))
             batch = with_column(batch, target, _cast(table.column(name), target, name))
             set_names.add(target.name)
         if key and passed is None:
@@ -90,7 +98,7 @@ def read_given(
     elif key:
         raise UsageError(f"--key {key} names a column of a --given FILE, and none is given")
     for name, value in values.items():
-        target = form.given.field(resolve_name(form, name, f"--given {name}={value}"))
+        target = form.given.field(resolve_name(form, name, f"--given {name}={value}", elsewhere))
         if target.name in set_names:
             raise UsageError(f"--given {name}={value}: {target.name} is given twice")
         set_names.add(target.name)
@@ -99,7 +107,7 @@ def read_given(
     return Given(batch, from_file=table is not None, passed=passed)
 
 
-def resolve_name(form: Form, name: str, asked: str) -> str:
+def resolve_name(form: Form, name: str, asked: str, elsewhere: Elsewhere) -> str:
     """The column of ``given`` that a name means: a data column first, else a condition; ``@name`` is a control."""
     names = given_names(form.conditions)
     for column, condition in zip(names, form.conditions, strict=True):
@@ -109,7 +117,7 @@ def resolve_name(form: Form, name: str, asked: str) -> str:
         if name in (column, condition.name) or name == f"@{condition.name}":
             return column
     known = [*names, *(c.column for c in form.conditions if c.column)]
-    raise UsageError(f"{asked}: there is no condition {name}{did_you_mean(name, known)}")
+    raise UsageError(f"{asked}: {elsewhere(name) or f'there is no condition {name}{did_you_mean(name, known)}'}")
 
 
 def given_scalar(value: Any, target: pa.Field[Any], name: str) -> Any:

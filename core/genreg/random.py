@@ -82,7 +82,8 @@ def bits(seeds: Seeds, count: int, *, stream: int, step: int = 0) -> npt.NDArray
 def uniform(seeds: Seeds, shape: tuple[int, ...] = (), *, stream: int, step: int = 0) -> Array:
     """Uniform on [0, 1) with 53 bits: float64 [n, *shape]."""
     words = bits(seeds, 2 * math.prod(shape), stream=stream, step=step).astype(np.uint64)
-    return (((words[:, ::2] << np.uint64(21)) ^ (words[:, 1::2] >> np.uint64(11))) * 2.0**-53).reshape(len(words), *shape)
+    whole = (words[:, ::2] << np.uint64(21)) ^ (words[:, 1::2] >> np.uint64(11))
+    return (whole * 2.0**-53).reshape(len(words), *shape)
 
 
 def normal(

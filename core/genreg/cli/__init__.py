@@ -18,6 +18,7 @@ VERBS = {
     "run": "Draw samples from a model",
     "train": "Train a family on a file",
     "plugins": "Show installed, broken and missing plugins",
+    "offers": "Write what a plugin's hooks offer into its registry.yaml",
 }
 
 

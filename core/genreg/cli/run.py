@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,10 +22,10 @@ from genreg.given import Given
 from genreg.loading import by_suffix
 from genreg.outputs import as_text, write
 from genreg.recipe import Recipe, keep_given, parse_seeds, read_recipe, recipe_path, spell_seeds, versions, write_recipe
+from genreg.specs import Write
 from genreg.tables import write_csv, write_jsonl
 
 OK = {"ok", "length"}
-STDOUT = Path("/dev/fd/1")
 
 
 @click.command("run")
@@ -213,7 +214,7 @@ def _print(batches: Iterator[Batch], schema: pa.Schema, as_json: bool, *, to_std
     """Rows on stdout: JSON lines, plain lines of a single text column, a table on a terminal, CSV in a pipe."""
     text_only = len(schema) == 1 and pa.types.is_string(schema.field(0).type)
     if as_json:
-        write_jsonl(batches, schema, STDOUT)
+        _stream(batches, schema, write_jsonl)
     elif text_only:
         for batch in batches:
             click.echo("".join(f"{cell or ''}\n" for cell in batch.column(0).to_pylist()), nl=False)
@@ -221,4 +222,17 @@ def _print(batches: Iterator[Batch], schema: pa.Schema, as_json: bool, *, to_std
         for batch in batches:
             click.echo(as_text(pa.Table.from_batches([batch])))
     else:
-        write_csv(batches, schema, STDOUT)
+        _stream(batches, schema, write_csv)
+
+
+def _stream(batches: Iterator[Batch], schema: pa.Schema, writer: Write) -> None:
+    """Each batch as the writer writes it to a file, without the head that comes first, as soon as it is there."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows"
+        writer([], schema, path)
+        head = rest = path.read_bytes()
+        for batch in batches:
+            writer([batch], schema, path)
+            sys.stdout.buffer.write(rest + path.read_bytes()[len(head) :])
+            sys.stdout.buffer.flush()
+            rest = b""

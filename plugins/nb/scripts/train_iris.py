@@ -32,7 +32,7 @@ def note_files(registry: Path, name: str, folder: Path) -> None:
     content = yaml.safe_load(registry.read_text("utf-8"))
     content["models"][name]["files"] = {
         path.name: {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "size": path.stat().st_size}
-        for path in sorted(folder.iterdir())
+        for path in (folder / "config.json", folder / "model.safetensors")
     }
     registry.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120), "utf-8")
 

@@ -1,0 +1,33 @@
+"""``genreg offers``: what a plugin's hooks offer, and the part of its registry.yaml that says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from genreg.cli.common import echo_json, note
+from genreg.entrypoints import package_folder
+from genreg.offers import offers, with_offers, write_offers
+from genreg.plugins import load_plugins
+from genreg.registry import core_file
+
+
+@click.command("offers")
+@click.argument("dist")
+@click.option("--write", "write", is_flag=True, help="Bring the plugin's registry.yaml in step with its hooks.")
+def command(dist: str, write: bool) -> int:
+    """Print what the distribution DIST offers; exit with 1 where its registry.yaml says something else."""
+    components = load_plugins()
+    offered = offers(components, dist)
+    package = next(status.point.package for status in components.statuses if status.point.dist == dist)
+    path = Path(core_file()) if dist == "genreg-core" else Path(package_folder(package) or ".", "registry.yaml")
+    if write:
+        note(f"{path} {'written' if write_offers(path, offered) else 'is in step already'}")
+        return 0
+    echo_json(offered)
+    text = path.read_text("utf-8")
+    if with_offers(text, offered) != text:
+        note(f"{path} is out of step with the hooks: genreg offers {dist} --write")
+        return 1
+    return 0

@@ -1,0 +1,58 @@
+"""What a plugin's hooks offer, as the part of its registry.yaml that `list` and completion read without importing it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from genreg.errors import PluginError
+from genreg.options import of_function, of_model
+from genreg.plugins import Components
+from genreg.specs import summary
+
+MARK = "# What the hooks offer, written by `genreg offers --write`: edit the hooks, not these lines.\n"
+
+
+def offers(components: Components, dist: str) -> dict[str, dict[str, Any]]:
+    """Families, samplers, loaders and preprocessors of one distribution, with summaries and knobs.
+
+    Raises PluginError where the plugin is broken or not installed.
+    """
+    statuses = [status for status in components.statuses if status.point.dist == dist]
+    if not statuses or any(status.cause for status in statuses):
+        raise PluginError(f"{dist} is {'broken: ' + statuses[0].cause if statuses else 'not installed'}; see genreg plugins")
+    mine = {key for key, owner in components.owners.items() if owner == dist}
+    found: dict[str, dict[str, Any]] = {"families": {}, "samplers": {}, "loaders": {}, "preprocessors": {}}
+    for name, family in components.families.items():
+        if ("families", name) in mine:
+            settings = [option.name for option in of_model(family.config)]
+            options = [option.name for option in of_model(family.options)]
+            found["families"][name] = {
+                "summary": family.summary, "makes": family.makes, "settings": settings, "options": options,
+            }  # fmt: skip
+    for kind, function in (("samplers", "edit"), ("loaders", "read"), ("preprocessors", "fit")):
+        for name, component in getattr(components, kind).items():
+            if (kind, name) in mine:
+                call = getattr(component, function)
+                found[kind][name] = {"summary": summary(call), "knobs": [option.name for option in of_function(call)]}
+                if kind == "loaders":
+                    found[kind][name] |= {"suffixes": list(component.suffixes), "schemes": list(component.schemes)}
+    return {kind: dict(sorted(named.items())) for kind, named in found.items() if named}
+
+
+def with_offers(text: str, offered: dict[str, dict[str, Any]]) -> str:
+    """A registry file's text with its last part replaced by what the hooks offer now."""
+    import yaml
+
+    own = text.partition(MARK)[0].rstrip("\n") + "\n"
+    dumped = yaml.safe_dump(offered, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
+    return own + ("\n" + MARK + dumped if offered else "")
+
+
+def write_offers(path: Path, offered: dict[str, dict[str, Any]]) -> bool:
+    """Bring a registry file in step with the hooks; says whether anything changed."""
+    before = path.read_text("utf-8")
+    after = with_offers(before, offered)
+    if after != before:
+        path.write_text(after, "utf-8")
+    return after != before
