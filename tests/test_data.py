@@ -126,6 +126,13 @@ def test_a_shuffle_moves_blocks_and_mixes_rows_of_different_blocks(small):
     assert abs(np.corrcoef(found, np.arange(400))[0, 1]) < 0.2
 
 
+def test_every_buffer_is_mixed_in_its_own_way(small):
+    found = np.array(order(Source.of(numbers(48)).batches(size=48, shuffle=0))).reshape(4, 12)
+    blocks = shuffled(12, 0, step=0).reshape(4, 3)  # the blocks that each buffer holds
+    inner = [[4 * list(of).index(at // 4) + at % 4 for at in row] for of, row in zip(blocks, found, strict=True)]
+    assert inner == [shuffled(12, 0, step=1 + buffer).tolist() for buffer in range(4)]
+
+
 def test_a_table_of_the_real_block_size_is_shuffled_over_its_blocks():
     rows = data.BLOCK * data.BUFFER + 10
     source = Source.of(pa.table({"at": np.arange(rows)}))

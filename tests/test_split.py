@@ -238,6 +238,16 @@ def test_shares_are_exact_to_one_group_of_duplicates():
             assert abs(count - SHARES[part] * len(rows)) <= sizes.max()
 
 
+def test_shares_by_group_are_exact_to_one_group_whatever_the_labels():
+    rows = table(400)
+    largest = np.bincount(rows["group"].to_numpy()).max()
+    for seed in range(20):
+        counts = np.bincount(parts(rows, seed, group="group", label="label"), minlength=3)
+        for count, part in zip(counts, PARTS, strict=True):
+            assert abs(count - SHARES[part] * len(rows)) <= largest
+    assert parts(rows, group="group", label="label").tolist() == parts(rows, group="group").tolist()
+
+
 def test_nothing_and_one_row_have_parts():
     assert parts(table(0)).tolist() == []
     assert parts(table(0), label="label").dtype == np.int8

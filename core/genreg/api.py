@@ -17,7 +17,7 @@ from genreg.errors import CheckpointError, UsageError
 from genreg.form import Form
 from genreg.generate import generate
 from genreg.given import Given, read_given
-from genreg.options import bind, build, of_function, parse_call
+from genreg.options import bind, build, of_function, of_model, parse_call
 from genreg.plugins import Components, load_plugins
 from genreg.preprocess import Chain, restore_chain
 from genreg.registry import Entry, Registry, read_registries
@@ -98,7 +98,9 @@ class LoadedModel:
         """Conditions from a mapping, table or file and from single values, over the entry's defaults."""
         found = read_given(self.form, given, values, self.components.loaders, key=key, elsewhere=self.home)
         defaults = self.entry.defaults.get("given", {}) if self.entry else {}
-        return found.over(read_given(self.form, None, defaults, {}))
+        whole = found.over(read_given(self.form, None, defaults, {}))
+        self.form.into_model(whole.batch)  # a value that the maps refuse is refused now, before any sample is drawn
+        return whole
 
     def home(self, control: str) -> str | None:
         """Where a control belongs that was put elsewhere; None where nobody has it."""
@@ -195,9 +197,9 @@ def home(control: str, family: ModelFamily, config: Any, components: Components)
     """Where a control belongs that was put elsewhere, as the end of a message; None where nobody has it."""
     if config is not None and any(control in (c.name, c.column) for c in family.conditions(config)):
         return f"{control} is a condition: --given {control}=…"
-    if control in family.options.model_fields:
+    if control in {option.name for option in of_model(family.options)}:
         return f"{control} is an option: --option {control}=…"
-    if control in family.config.model_fields:
+    if control in {option.name for option in of_model(family.config)}:
         return f"{control} is a setting of training: genreg train {family.name} --set {control}=…"
     owner = next((s.name for s in components.samplers.values() if control in {o.name for o in of_function(s.edit)}), None)
     return f"{control} is a knob of a sampler: --sampler {owner}:{control}=…" if owner else None

@@ -6,7 +6,8 @@ import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -27,7 +28,7 @@ class Option:
     @property
     def type_name(self) -> str:
         """The annotation as people write it: ``int``, ``float | list[float]``."""
-        return getattr(self.type, "__name__", "") if isinstance(self.type, type) and not hasattr(self.type, "__args__") else str(self.type).replace("typing.", "")
+        return _spelled(self.type)
 
     def described(self) -> dict[str, Any]:
         """The knob as JSON: name, type, default, help."""
@@ -208,3 +209,16 @@ def _unquoted(text: str) -> str:
 def _lower(message: str) -> str:
     message = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
     return message[:1].lower() + message[1:]
+
+
+def _spelled(annotation: Any) -> str:
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " | ".join(map(str, parts))
+    if origin in (Union, UnionType):
+        return " | ".join("none" if part is type(None) else _spelled(part) for part in parts)
+    if origin is Annotated:
+        return _spelled(parts[0])
+    if origin is not None:
+        return f"{origin.__name__}[{', '.join(map(_spelled, parts))}]"
+    return getattr(annotation, "__name__", str(annotation))

@@ -124,7 +124,6 @@ def categorical(seeds: Seeds, log_p: Array, *, stream: int, step: int = 0) -> np
         )
     p = np.exp(log_p - top)
     cdf = np.cumsum(p, -1)
-    u = uniform(seeds, stream=stream, step=step)[:, None] * cdf[..., -1:]
-    last = log_p.shape[-1] - 1 - np.argmax(np.isfinite(log_p[..., ::-1]), -1)  # rounding must not pass it
-    drawn: npt.NDArray[np.int64] = np.minimum((cdf <= u).sum(-1), last)
+    u = uniform(seeds, stream=stream, step=step)[:, None] * cdf[..., -1:]  # below the total after rounding too
+    drawn: npt.NDArray[np.int64] = (cdf <= u).sum(-1)
     return drawn

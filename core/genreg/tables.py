@@ -134,11 +134,11 @@ def _codec(path: Path, loader: str, encoding: str) -> str:
     import codecs
 
     try:
-        b"".decode(encoding)
+        "x".encode(encoding)
     except LookupError:
         raise DataError(f"encoding={encoding}: no such encoding; try utf-8, gb18030, utf-16 or cp1252") from None
     name = codecs.lookup(encoding).name
-    if b"\0" in _head(path) and not name.startswith(("utf-16", "utf-32")):
+    if _guess(_head(path)).startswith("utf-16") and not name.startswith(("utf-16", "utf-32")):
         raise _wrong_encoding(path, loader, name)
     return "utf-8-sig" if name == "utf-8" else name
 
@@ -148,7 +148,7 @@ def _wrong_encoding(path: Path, loader: str, encoding: str) -> DataError:
     with path.open("rb") as file:
         sample, where = file.read(4096) + file.readline(), ""
         file.seek(0)
-        for number, line in enumerate(file if b"\0" not in sample else (), 1):
+        for number, line in enumerate(() if _guess(sample).startswith("utf-16") else file, 1):
             try:
                 line.decode(encoding)
             except UnicodeError:
@@ -163,8 +163,9 @@ def _wrong_encoding(path: Path, loader: str, encoding: str) -> DataError:
 def _guess(sample: bytes) -> str:
     if sample.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
-    if b"\0" in sample:
-        return "utf-16-be" if sample[::2].count(0) > sample[1::2].count(0) else "utf-16-le"
+    zeros = (sample[::2].count(0), sample[1::2].count(0))
+    if max(zeros) > len(sample) / 8 and not min(zeros):
+        return "utf-16-be" if zeros[0] else "utf-16-le"
     for encoding in ("utf-8", "gb18030"):
         try:
             text = sample.decode(encoding)
@@ -403,9 +404,10 @@ class Lines:
 
     def _mixed(self, line: int, chunk: str, name: str, words: set[str]) -> DataError:
         seen = Values(words=words)
-        for line, row in self.rows(line, chunk):  # noqa: B020 - from the chunk's first line on to the one that differs
+        for number, row in self.rows(line, chunk):
             seen.add([row.get(name)])
             if len(seen.words) > 1:
+                line = number
                 break
         both = " and ".join(sorted(seen.words))
         return DataError(f"{self.path.name} line {line}: column {name} holds {both}: write one kind of value")
@@ -566,7 +568,8 @@ def _grouped(batches: Iterable[Batch], schema: pa.Schema) -> Iterator[Batch]:
     """The same rows in batches of about GROUP bytes, by the size of the first."""
     some = (batch for batch in batches if batch.num_rows)
     for first in some:
-        yield from _resized(itertools.chain([first], some), schema, max(1, GROUP * first.num_rows // (first.nbytes + 1)))
+        rows = max(1, GROUP * first.num_rows // (first.nbytes + 1))
+        yield from _resized(itertools.chain([first], some), schema, rows)
 
 
 def write_parquet(batches: Iterable[Batch], schema: pa.Schema, path: Path) -> None:
@@ -643,9 +646,8 @@ def _csv_header(schema: pa.Schema, mark: str) -> str:
 
 
 def _csv_lines(batch: Batch, mark: str) -> Any:
-    texts = (pa.string(), TEXT)
-    cells = [_quoted(column.cast(TEXT), mark) if column.type in texts else _spelling(column) for column in batch.columns]
-    return _join(_join(*cells, by=mark), "\n")
+    cells = [(column.type in (pa.string(), TEXT), _spelling(column)) for column in batch.columns]
+    return _join(_join(*(_quoted(text, mark) if quotes else text for quotes, text in cells), by=mark), "\n")
 
 
 def _quoted(text: Any, mark: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 import subprocess
@@ -10,9 +11,11 @@ from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 
+import genreg_nb
 import numpy as np
 import pyarrow as pa
 import pytest
+import yaml
 from genreg.checkpoint import Weights
 from genreg.data import Source, empty_batch, noted, notes
 from genreg.draft import Inferring, Scoring
@@ -569,6 +572,23 @@ def test_a_model_needs_weights_that_were_trained():
 def test_a_config_whose_label_is_no_category_is_refused():
     with pytest.raises(ValueError, match="the label y must be one of the columns, a categorical one"):
         Config.model_validate({"label": "y", "columns": [{"name": "y", "kind": "gaussian"}]})
+
+
+# ---- the bundled model ----
+
+
+def test_the_bundled_model_is_what_its_script_trains_and_what_the_registry_names():
+    package = Path(genreg_nb.__file__).parent
+    entry = yaml.safe_load((package / "registry.yaml").read_text("utf-8"))["models"]["nb-iris"]
+    for name, noted_ in entry["files"].items():
+        content = (package / "nb-iris" / name).read_bytes()
+        assert noted_ == {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    weights = Weights.open(package / "nb-iris" / "model.safetensors")
+    held = np.load(FIXTURES / "nb_gaussian_iris.npz")
+    assert weights.numpy("class.n").tolist() == [50, 50, 50]
+    np.testing.assert_allclose(weights.numpy("gaussian.mean"), held["default_theta"], rtol=1e-12)
+    var = weights.numpy("gaussian.m2") / weights.numpy("gaussian.n")
+    np.testing.assert_allclose(var + held["default_epsilon"], held["default_var"], rtol=1e-9)
 
 
 # ---- the record ----
