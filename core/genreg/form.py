@@ -25,13 +25,9 @@ def control(name: str) -> str:
 
 
 def given_names(conditions: Sequence[Condition]) -> list[str]:
-    """The columns of ``given``, one per condition: its name, or ``@name`` where that is another condition's column."""
-    return [
-        control(condition.name)
-        if any(other.column == condition.name for other in conditions if other is not condition)
-        else condition.name
-        for condition in conditions
-    ]
+    """The columns of ``given``, one per condition: its data column, or a control's name (``@name`` where a column has it)."""
+    columns = {condition.column for condition in conditions}
+    return [c.column or (control(c.name) if c.name in columns else c.name) for c in conditions]
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,7 +34,7 @@ class Condition:
     type: pa.DataType  # as the model sees it
     help: str
     default: Any = None
-    column: str | None = None  # the data column whose units it carries: the maps are applied to it
+    column: str | None = None  # the data column that it is, in given too: the maps are applied to it
 
 
 class Report(Protocol):

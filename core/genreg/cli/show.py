@@ -80,8 +80,8 @@ def _conditions(model: LoadedModel) -> list[dict[str, Any]]:
         given_names(model.form.conditions), model.form.given, model.form.conditions, strict=True
     ):
         row: dict[str, Any] = {"name": name, "type": str(field.type), "help": condition.help}
-        if condition.column and condition.column != name:
-            row["column"] = condition.column
+        if condition.name not in (name, name.removeprefix("@")):
+            row["also"] = condition.name
         values = next((s.fitted.values[condition.column] for s in model.form.chain.steps
                        if hasattr(s.fitted, "values") and condition.column in s.fitted.values), None)  # fmt: skip
         if values is not None:
@@ -157,5 +157,5 @@ def _line(row: Mapping[str, Any]) -> str:
     default = f" = {row['default']}" if "default" in row else ""
     tail = f"  {row['help']}" if row.get("help") else ""
     values = f"  [{', '.join(map(str, row['values']))}]" if row.get("values") else ""
-    column = f" (column {row['column']})" if row.get("column") else ""
-    return f"{row['name']}: {row['type']}{default}{column}{tail}{values}"
+    also = f" (or {row['also']})" if row.get("also") else ""
+    return f"{row['name']}{also}: {row['type']}{default}{tail}{values}"

@@ -602,7 +602,8 @@ def test_the_record_says_what_can_be_given_and_what_comes_out():
     assert notes(schema.field("color")) == {"values": ["blue", "green", "red"]}
     assert sample(model, np.arange(3)).schema.equals(schema, check_metadata=True)
     given_ = conditions(trained.config)
-    assert [c.name for c in given_] == ["y", "color", "weight", "size", "height"] == [c.column for c in given_]
+    assert [c.name for c in given_] == ["label", "color", "weight", "size", "height"]
+    assert [c.column for c in given_] == ["y", "color", "weight", "size", "height"]
     assert [str(c.type) for c in given_] == ["int32", "int32", "double", "int32", "double"]
     assert [c.help for c in given_[:3]] == [
         "the class: no, yes", "an observed category: blue, green, red", "an observed number"

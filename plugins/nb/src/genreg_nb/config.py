@@ -115,7 +115,12 @@ def conditions(config: Config) -> list[Condition]:
     order = sorted(config.columns, key=lambda column: column.name != config.label)
     schema = columns(config)
     return [
-        Condition(column.name, schema.field(column.name).type, _help(column, config.label), column=column.name)
+        Condition(
+            "label" if column.name == config.label else column.name,
+            schema.field(column.name).type,
+            _help(column, config.label),
+            column=column.name,
+        )
         for column in order
     ]
 
