@@ -86,6 +86,8 @@ def package_folder(package: str) -> str | None:
 def install_line(dist: str) -> str:
     """The command that installs a plugin: from the checkout that the core came from, else by its bounded name."""
     import re
+    import shlex
+    from urllib.parse import unquote
 
     core = next((point for point in scan() if point.dist == "genreg-core"), None)
     if core is not None:
@@ -94,6 +96,7 @@ def install_line(dist: str) -> str:
                 url = re.search(r'"url":\s*"file://([^"]+)"', file.read())
         except OSError:
             url = None
-        if url and os.path.isdir(os.path.join(url[1], "plugins", dist.removeprefix("genreg-"))):
-            return f"pip install {os.path.join(url[1], 'plugins', dist.removeprefix('genreg-'))}"
+        folder = os.path.join(unquote(url[1]), "plugins", dist.removeprefix("genreg-")) if url else ""
+        if os.path.isdir(folder):
+            return f"pip install {shlex.quote(folder)}"
     return f'pip install "{dist}>=0.1,<0.2"'

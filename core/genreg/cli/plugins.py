@@ -16,7 +16,10 @@ from genreg.registry import read_registries
 @click.option("--verbose", is_flag=True, help="Show the traceback of a broken plugin.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(verbose: bool, as_json: bool) -> int:
-    """Show installed plugins with what they provide, broken ones with the cause, and those to install."""
+    """Show installed plugins with what they provide, broken ones with the cause, and those to install.
+
+    Exits with 1 where a plugin or its registry file is broken.
+    """
     registry = read_registries()
     rows: list[dict[str, object]] = []
     for status in load_plugins().statuses:
