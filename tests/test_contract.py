@@ -1,6 +1,7 @@
 """The contract over toys of every shape: one table of models, and what must hold for each of them."""
 
 import ast
+import datetime
 import doctest
 import itertools
 import json
@@ -29,7 +30,7 @@ from genreg.given import read_given
 from genreg.preprocess import Categories, Chain, Standardize, Step
 from genreg.random import Stream, normal
 from genreg.samplers import SAMPLERS
-from genreg.specs import Sampler
+from genreg.specs import Condition, Sampler
 
 BY_NAME = {sampler.name: sampler for sampler in SAMPLERS}
 BIG = 2**53 + 1  # float64 has no such number
@@ -226,6 +227,78 @@ def test_given_cells_come_back_bit_equal(case, tmp_path):
             else:
                 assert seen == cell
     assert checked
+
+
+class Careless:
+    """Ignores whatever is given: it is the core that writes given cells over what was made."""
+
+    def propose(self, seeds, given, /):
+        return Draft(np.zeros(len(seeds)), seeds)
+
+    def render(self, draft, /):
+        return pa.RecordBatch.from_pylist([MADE] * len(draft), schema=CARELESS)
+
+
+MADE = {
+    "list": ["x", "y", "z"],
+    "large": [1, 2],
+    "fixed": [0.5, 1.5],
+    "whole": 1,
+    "text": "made",
+    "day": datetime.date(2000, 1, 1),
+    "yes": False,
+    "bytes": b"made",
+    "unsigned": 0,
+    "narrow": 0.5,
+}
+CARELESS = pa.schema(
+    {
+        "list": pa.list_(pa.string()),
+        "large": pa.large_list(pa.int64()),
+        "fixed": pa.list_(pa.float32(), 2),
+        "whole": pa.int64(),
+        "text": pa.string(),
+        "day": pa.date32(),
+        "yes": pa.bool_(),
+        "bytes": pa.binary(),
+        "unsigned": pa.uint64(),
+        "narrow": pa.float32(),
+    }
+)
+OVERLAID: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {}),
+    ({"list": ["花", None, ""]}, {"list": ["花", "y", ""]}),
+    ({"list": [None, "b"]}, {"list": ["x", "b", "z"]}),
+    ({"list": ["a", "b", "c", "d", None]}, {"list": ["a", "b", "c", "d", None]}),
+    ({"list": []}, {}),
+    ({"large": [BIG, None]}, {"large": [BIG, 2]}),
+    ({"fixed": [None, 0.25]}, {"fixed": [0.5, 0.25]}),
+    ({"whole": BIG, "unsigned": 2**64 - 1}, {"whole": BIG, "unsigned": 2**64 - 1}),
+    ({"whole": 0, "text": "", "yes": False, "narrow": 0.0}, {"whole": 0, "text": "", "narrow": 0.0}),
+    ({"text": "菊\n", "day": datetime.date(1, 1, 1), "yes": True, "bytes": b"\0\xff"},) * 2,
+]
+
+
+@pytest.mark.parametrize(("cells", "changed"), OVERLAID)
+@pytest.mark.parametrize("at", [0, 2])
+def test_the_core_writes_given_cells_over_what_a_careless_family_made(cells, changed, at):
+    conditions = [Condition(name, CARELESS.field(name).type, "as in the data", column=name) for name in CARELESS.names]
+    form = Form(CARELESS, CARELESS, conditions)
+    rows: list[dict[str, Any]] = [{}, {}, {}]
+    rows[at] = cells
+    given = pa.RecordBatch.from_pylist(rows, schema=form.given)
+    made = [row for batch in generate(Careless(), form, seeds(3), given, batch=2) for row in batch.to_pylist()]
+    assert made.pop(at) == MADE | changed
+    assert made == [MADE, MADE]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_nan_and_infinity_cannot_be_given_and_mean_nothing_is_not_known(bad):
+    for name in ("temperature", "@temperature"):
+        with pytest.raises(
+            UsageError, match=rf"^{name}: NaN and infinity cannot be given; leave out what is not known$"
+        ):
+            CASES["weather"].table(seeds(2), CASES["weather"].given(2, [{name: bad}, {}]))
 
 
 def test_a_prefix_begins_every_melody_and_its_nulls_are_filled_in():

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -245,6 +246,39 @@ def test_steps_are_fitted_on_what_those_before_them_make_and_undone_in_reverse()
     back = chain.undo(chain.apply(whole))
     np.testing.assert_allclose(back.column("b").to_pylist(), whole.column("b").to_pylist(), rtol=1e-14)
     assert back.column("c").equals(whole.column("c"))
+
+
+@dataclass(frozen=True)
+class Power:
+    """x -> x ** exponent, for x > 0: a map whose slope depends on where it is."""
+
+    exponent: float
+
+    def _raised(self, batch: pa.RecordBatch, exponent: float) -> pa.RecordBatch:
+        return batch.set_column(0, "x", pa.array(batch.column("x").to_numpy() ** exponent))
+
+    def apply(self, batch: pa.RecordBatch, /) -> pa.RecordBatch:
+        return self._raised(batch, self.exponent)
+
+    def undo(self, batch: pa.RecordBatch, /) -> pa.RecordBatch:
+        return self._raised(batch, 1 / self.exponent)
+
+    def log_jacobian(self, batch: pa.RecordBatch, /) -> np.ndarray:
+        return np.log(self.exponent) + (self.exponent - 1) * np.log(batch.column("x").to_numpy())
+
+    def state(self) -> Any:
+        return {}, {}
+
+
+def test_the_order_of_steps_matters_and_each_jacobian_is_taken_where_its_step_is():
+    shift = Standardize(("x",), np.array([-3.0]), np.array([2.0]))
+    chain = Chain(tuple(Step("x", "x", step) for step in (Power(2.0), shift, Power(3.0))))
+    x = np.array([0.5, 1.0, 4.0])
+    mapped = chain.apply(batch(x=x)).column("x").to_numpy()
+    np.testing.assert_allclose(mapped, ((x**2 + 3) / 2) ** 3)
+    np.testing.assert_allclose(chain.undo(batch(x=mapped)).column("x").to_numpy(), x)
+    slope = 3 * ((x**2 + 3) / 2) ** 2 * x
+    np.testing.assert_allclose(chain.log_jacobian(batch(x=x)), np.log(slope))
 
 
 def test_absent_columns_are_skipped_and_strange_ones_left_alone():

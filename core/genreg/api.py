@@ -196,7 +196,7 @@ def locate(name: str, registry: Registry) -> tuple[Entry | None, Path | None]:
         entry = registry.entry(name)
         base = Path(entry.origin).parent
         return entry, resolve(entry.weights, base=base, files=entry.files) if entry.weights else None
-    if "://" in name or "/" in name or os.path.isdir(name):  # noqa: PTH112: pathlib raises where a name is too long
+    if "://" in name or "/" in name or os.path.isdir(name):  # noqa: PTH112 - pathlib raises where a name is too long
         return None, resolve(name)
     return registry.entry(name), None  # raises, with a close name
 

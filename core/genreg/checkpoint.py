@@ -42,7 +42,7 @@ class Weights:
         """Read and check the header of a safetensors file; raises CheckpointError where it is damaged."""
         try:
             with safe_open(str(path), framework="numpy") as file:
-                slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118: a file is no mapping
+                slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - a file is no mapping
                 return cls(path, {name: (tuple(s.get_shape()), s.get_dtype()) for name, s in slices.items()})
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from None
@@ -95,12 +95,10 @@ class Checkpoint:
         return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
-def save(
-    folder: Path, checkpoint: Checkpoint, tensors: Mapping[str, Array], card: str, *, force: bool = False
-) -> None:
+def save(folder: Path, checkpoint: Checkpoint, tensors: Mapping[str, Array], card: str, *, force: bool = False) -> None:
     """Write a checkpoint so that it appears whole or not at all; ``checkpoint.folder`` and ``weights`` are not used.
 
-    Raises CheckpointError where something is there already (a checkpoint is replaced when forced, never another folder).
+    Raises CheckpointError where something is there already: a checkpoint is replaced when forced, another folder never.
     """
     refuse_existing_folder(folder, force=force)
     block = {
@@ -148,7 +146,8 @@ def read(folder: Path) -> Checkpoint:
         raise CheckpointError(f"{folder / CONFIG}: genreg.format must be a whole number from 1 on")
     if block["format"] > FORMAT:
         raise CheckpointError(
-            f"{folder} has checkpoint format {block['format']}, and this genreg reads up to {FORMAT}: upgrade genreg-core"
+            f"{folder} has checkpoint format {block['format']}, and this genreg reads up to {FORMAT}: "
+            "upgrade genreg-core"
         )
     wanted = {"family": str, "config": dict, "chain": list, "schema": str, "split": dict, "training": dict}
     for name, kind in wanted.items():

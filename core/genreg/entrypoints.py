@@ -55,7 +55,7 @@ def scan(path: list[str] | None = None) -> list[EntryPoint]:
 
 def _read(info: str, dist: str, version: str) -> list[EntryPoint]:
     try:
-        with open(os.path.join(info, "entry_points.txt"), encoding="utf-8") as file:  # noqa: PTH123: pathlib costs start-up
+        with open(os.path.join(info, "entry_points.txt"), encoding="utf-8") as file:
             text = file.read()
     except (OSError, UnicodeDecodeError):
         return []
@@ -92,7 +92,7 @@ def install_line(dist: str) -> str:
     core = next((point for point in scan() if point.dist == "genreg-core"), None)
     if core is not None:
         try:
-            with open(os.path.join(core.metadata, "direct_url.json"), encoding="utf-8") as file:  # noqa: PTH123
+            with open(os.path.join(core.metadata, "direct_url.json"), encoding="utf-8") as file:
                 url = re.search(r'"url":\s*"file://([^"]+)"', file.read())
         except OSError:
             url = None

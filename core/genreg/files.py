@@ -25,7 +25,7 @@ def new_file(path: Path, *, force: bool = False) -> Iterator[Path]:
     try:
         yield temporary
         _sync(temporary)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:
@@ -44,11 +44,11 @@ def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         for file in temporary.iterdir():
             _sync(file)
         if replace and path.exists():
-            os.replace(path, aside)
-        os.replace(temporary, path)
+            path.replace(aside)
+        temporary.replace(path)
     except OSError as error:
         if aside.exists() and not path.exists():
-            os.replace(aside, path)
+            aside.replace(path)
         raise _unwritable(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -46,10 +46,10 @@ class Given:
     def over(self, defaults: Given) -> Given:
         """The same, with the defaults' one row where a condition is not set in any row."""
         batch = self.batch
-        for field in batch.schema:
-            default = defaults.batch.column(field.name)[0]
-            if default.is_valid and batch.column(field.name).null_count == batch.num_rows:
-                batch = with_column(batch, field, pa.array([default.as_py()] * batch.num_rows, field.type))
+        for target in batch.schema:
+            default = defaults.batch.column(target.name)[0]
+            if default.is_valid and batch.column(target.name).null_count == batch.num_rows:
+                batch = with_column(batch, target, pa.array([default.as_py()] * batch.num_rows, target.type))
         return replace(self, batch=batch)
 
     def passing(self, schema: pa.Schema) -> pa.Schema:

@@ -180,7 +180,9 @@ def standardize(source: Source, *, columns: list[str] | None = None) -> Standard
                 count[at] = total
     for name, finite in zip(chosen, np.isfinite(mean) & np.isfinite(squares), strict=True):
         if not finite:
-            raise DataError(f"column {name} holds numbers whose squares float64 cannot hold: leave it out: --drop {name}")
+            raise DataError(
+                f"column {name} holds numbers whose squares float64 cannot hold: leave it out: --drop {name}"
+            )
     deviation = np.sqrt(squares / np.maximum(count, 1))
     varies = (low < high) & (deviation > 0)  # the mean of a constant column is rounded, so its squares need not be 0
     mean = np.where(low == high, low, mean)
@@ -244,7 +246,9 @@ def categories(source: Source, *, columns: list[str] | None = None) -> Categorie
         for name in chosen:
             seen[name].update(pc.unique(batch.column(name)).drop_null().to_pylist())
             if len(seen[name]) > MOST_CATEGORIES:
-                raise DataError(f"column {name} has more than {MOST_CATEGORIES:,} different values: leave it out with --drop {name}")
+                raise DataError(
+                    f"column {name} has more than {MOST_CATEGORIES:,} different values: leave it out with --drop {name}"
+                )
     found = {}
     for name, values in seen.items():
         field = source.schema.field(name)
@@ -281,7 +285,9 @@ def dropna(source: Source, *, columns: list[str] | None = None) -> CleanStep:
     return CleanStep(apply)
 
 
-def fillna(source: Source, *, columns: list[str] | None = None, strategy: str = "mean", value: str | None = None) -> CleanStep:
+def fillna(
+    source: Source, *, columns: list[str] | None = None, strategy: str = "mean", value: str | None = None
+) -> CleanStep:
     """Fill missing cells with the training mean, median or mode, or with a value.
 
     ``mean`` and ``median`` are for numbers; text and yes/no columns take the mode instead. Raises UsageError for
@@ -330,7 +336,9 @@ def clip(source: Source, *, columns: list[str] | None = None) -> CleanStep:
 
 def _typical(name: str, column: Any, want: pa.DataType, strategy: str) -> Any:
     if column.null_count == len(column):
-        raise DataError(f"column {name} has no value to fill from: --preprocess fillna:columns={name},value=…, or --drop {name}")
+        raise DataError(
+            f"column {name} has no value to fill from: --preprocess fillna:columns={name},value=…, or --drop {name}"
+        )
     if pa.types.is_nested(want):
         way_out = f"--preprocess dropna:columns={name}, or --drop {name}"
         raise DataError(f"column {name} holds {want}, which has no typical value: {way_out}")
@@ -396,7 +404,7 @@ def _restore_categories(state: Mapping[str, Any], _: Mapping[str, Array]) -> Cat
     return Categories(state["values"])
 
 
-def _no_restore(state: Mapping[str, Any], tensors: Mapping[str, Array]) -> Fitted:
+def _no_restore(_state: Mapping[str, Any], _tensors: Mapping[str, Array]) -> Fitted:
     raise CheckpointError("a clean step acts before training and is not part of a checkpoint")
 
 

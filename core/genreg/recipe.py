@@ -97,7 +97,7 @@ def write_recipe(output: Path, recipe: Recipe) -> None:
 def read_recipe(output: Path) -> Recipe:
     """The recipe beside an output; raises UsageError where there is none or it is damaged."""
     path = recipe_path(output)
-    if not os.path.isfile(path):  # noqa: PTH113: pathlib raises where a name is too long
+    if not os.path.isfile(path):  # noqa: PTH113 - pathlib raises where a name is too long
         raise UsageError(f"{output} has no recipe beside it ({path.name})")
     try:
         found = json.loads(path.read_text("utf-8"))

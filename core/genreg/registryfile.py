@@ -24,7 +24,7 @@ def read_file(path: str) -> dict[str, Any]:
     import yaml
 
     try:
-        with open(path, encoding="utf-8-sig") as file:  # noqa: PTH123: pathlib costs start-up
+        with open(path, encoding="utf-8-sig") as file:
             loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(file.read())
         node = loader.get_single_node()
         document = loader.construct_document(node) if node else {}

@@ -104,7 +104,9 @@ def prepare(
     config = build(spec.config, settings or {}, "--set ", elsewhere)
     loaded = build(spec.options, options or {}, "--option ", elsewhere)
     shares = parse_split(split)
-    calls = list(preprocess) + [name for name in spec.preprocess if name not in {parse_call(c, "")[0] for c in preprocess}]
+    calls = list(preprocess) + [
+        name for name in spec.preprocess if name not in {parse_call(c, "")[0] for c in preprocess}
+    ]
     source = spool(open_source(data, components.loaders, loader), folder)
     if not source.rows:
         raise DataError(f"{data} has no rows to train on")
@@ -114,7 +116,10 @@ def prepare(
     mapped, chain = _through_steps(chosen, calls, components)
     record = {
         "seed": seed,
-        "split": {"shares": {part: round(share, 6) for part, share in shares.items()}, "by": roles.group or roles.key or "row"},
+        "split": {
+            "shares": {part: round(share, 6) for part, share in shares.items()},
+            "by": roles.group or roles.key or "row",
+        },
         "preprocess": calls,
     }
     plugin = components.owners["families", family]
@@ -294,5 +299,3 @@ def _count(batch: Batch, filled: dict[str, int], distinct: dict[str, set[Any]]) 
 
 def _silent(done: int, total: int | None = None, /, **figures: float) -> None:
     """Show nothing."""
-
-

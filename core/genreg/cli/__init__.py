@@ -26,11 +26,11 @@ VERBS = {
 class Verbs(click.Group):
     """The built-in verbs and those of plugins, none of which is imported before it is called."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """The names of all verbs."""
         return [*VERBS, *sorted(point.name for point in _plugin_verbs() if point.name not in VERBS)]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Import one verb."""
         if cmd_name in VERBS:
             command: click.Command = import_module(f"genreg.cli.{cmd_name}").command

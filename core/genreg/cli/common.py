@@ -39,7 +39,7 @@ def pairs(texts: Iterable[str], option: str) -> dict[str, str]:
 def progress(what: str, unit: str, *, hidden: bool = False) -> Iterator[Callable[..., None]]:
     """A report that draws a bar on stderr, or nothing where it is hidden or stderr is no terminal."""
     if hidden or not sys.stderr.isatty():
-        yield lambda done, total=None, /, **figures: None
+        yield lambda *_, **__: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn

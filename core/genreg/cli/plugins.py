@@ -32,7 +32,9 @@ def command(verbose: bool, as_json: bool) -> int:
         rows.append(row)
     for name, known in sorted(registry.plugins.items()):
         if name not in registry.installed:
-            rows.append({"plugin": name, "status": "not installed", "summary": known["summary"], "install": install_line(name)})
+            rows.append(
+                {"plugin": name, "status": "not installed", "summary": known["summary"], "install": install_line(name)}
+            )
     if as_json:
         echo_json(rows)
     else:
@@ -52,6 +54,8 @@ def _draw(row: dict[str, object], verbose: bool) -> None:
     if row.get("cause"):
         click.echo(f"  cause: {row['cause']}")
         if verbose:
-            click.echo("".join(f"    {line}\n" for line in str(row["traceback"]).splitlines()), nl=False, file=sys.stdout)
+            click.echo(
+                "".join(f"    {line}\n" for line in str(row["traceback"]).splitlines()), nl=False, file=sys.stdout
+            )
     if row.get("install"):
         click.echo(f"  {row['summary']}\n  {row['install']}")

@@ -74,9 +74,12 @@ def command(
     prepared = model.prepare(given, n, seeds=seeds, seed=flags["seed"])
     edits = model.samplers(asked.recipe.samplers)
     made = replace(
-        asked.recipe, given=asked.recipe.given if recipe else kept, seeds=spell_seeds(prepared.seeds), checkpoint=digest,
+        asked.recipe,
+        given=asked.recipe.given if recipe else kept,
+        seeds=spell_seeds(prepared.seeds),
+        checkpoint=digest,
         versions=versions(model.components.owners.get(("families", model.family.name))),
-    )  # fmt: skip
+    )
     if flags["dry_run"]:
         echo_json(_planned(model, prepared, made, edits, out))
         return 0

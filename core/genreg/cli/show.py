@@ -36,7 +36,7 @@ def command(what: str, registries: tuple[str, ...], as_json: bool) -> None:
 
 
 def _facts(what: str, registries: tuple[str, ...]) -> dict[str, Any]:
-    if os.path.isfile(recipe_path(Path(what))):  # noqa: PTH113: pathlib raises where a name is too long
+    if os.path.isfile(recipe_path(Path(what))):  # noqa: PTH113 - pathlib raises where a name is too long
         return {"output": what, **vars(read_recipe(Path(what)))}
     if os.path.isfile(what):  # noqa: PTH113
         raise UsageError(f"{what} has no recipe beside it: genreg did not make it, or the recipe was moved away")

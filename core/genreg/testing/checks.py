@@ -338,7 +338,7 @@ CHECKS = [
     ),
     Check(
         "batch-invariance", "a sample does not depend on the rows beside it",
-        "keep rows apart (no batch statistics); state a tolerance for what comes after matrix products", batch_invariance,
+        "keep rows apart (no batch statistics); state the tolerance of what follows matrix products", batch_invariance,
     ),
     Check(
         "honest-draft", "the draft's axes, center, levels and lengths describe its values",
@@ -350,7 +350,7 @@ CHECKS = [
     ),
     Check(
         "given-bit-equal", "given cells come back as they were",
-        "name the data column in Condition(column=...): the core then writes given cells over the result", given_bit_equal,
+        "name the data column in Condition(column=...): the core then writes given cells over it", given_bit_equal,
     ),
     Check(
         "save-and-load", "a checkpoint that is written again gives the same samples",

@@ -10,11 +10,12 @@ import hashlib
 import tempfile
 from pathlib import Path
 
-import genreg
 import yaml
+from sklearn.datasets import load_iris
+
+import genreg
 from genreg.offers import offers, write_offers
 from genreg.plugins import load_plugins
-from sklearn.datasets import load_iris
 
 PACKAGE = Path(__file__).parents[1] / "src" / "genreg_nb"
 
