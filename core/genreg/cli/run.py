@@ -236,7 +236,7 @@ def _planned(
 
 
 def _print(batches: Iterator[Batch], schema: pa.Schema, as_json: bool, *, to_stdout: bool) -> None:
-    """Rows on stdout: JSON lines, plain lines of a single text column, a table on a terminal, CSV in a pipe."""
+    """Rows on stdout: plain lines of a single text column, a table on a terminal; in a pipe CSV, or JSON lines of lists."""
     text_only = len(schema) == 1 and pa.types.is_string(schema.field(0).type)
     if as_json:
         _stream(batches, schema, write_jsonl)
@@ -247,7 +247,7 @@ def _print(batches: Iterator[Batch], schema: pa.Schema, as_json: bool, *, to_std
         for batch in batches:
             click.echo(as_text(pa.Table.from_batches([batch])))
     else:
-        _stream(batches, schema, write_csv)
+        _stream(batches, schema, write_jsonl if any(pa.types.is_nested(f.type) for f in schema) else write_csv)
 
 
 def _stream(batches: Iterator[Batch], schema: pa.Schema, writer: Write) -> None:
