@@ -140,9 +140,9 @@ class HiddenMarkov:
             for d, column in enumerate(part.columns):
                 field: Any = schema.field(column.name)
                 if part.kind == "text":
-                    texts = as_texts(cells, lengths, column.values, self.config.unit)
                     first = column.name == schema.names[0] and "prefix" in draft.context
-                    arrays[column.name] = self._with_prefix(texts, draft.context["prefix"]) if first else texts
+                    prefixes = draft.context["prefix"].tolist() if first else [None] * len(lengths)
+                    arrays[column.name] = as_texts(cells, lengths, column, self.config.unit, prefixes)
                 elif part.kind == "categorical":
                     flat = pa.array(column.values, field.type.value_type).take(pa.array(cells))
                     arrays[column.name] = as_lists(flat, lengths)
@@ -150,19 +150,6 @@ class HiddenMarkov:
                     flat = pa.array(np.ascontiguousarray(cells[:, d]))
                     arrays[column.name] = as_lists(flat.cast(field.type.value_type), lengths)
         return pa.RecordBatch.from_arrays([pa.array(arrays[f.name], f.type) for f in schema], schema=schema)
-
-    def _with_prefix(self, texts: list[str], prefixes: Array) -> list[str]:
-        """The prefixes letter by letter, unknown ones too."""
-        out = []
-        for text, prefix in zip(texts, prefixes, strict=True):
-            if prefix is None:
-                out.append(text)
-            elif self.config.unit == "character":
-                out.append(prefix + text[len(prefix) :])
-            else:
-                rest = " ".join(text.split(" ")[len(prefix.split()) :])
-                out.append(prefix + (" " if rest and not prefix[-1:].isspace() else "") + rest)
-        return out
 
     # ---- what else is known ----
 
@@ -300,8 +287,8 @@ def emission_of(config: Config, part: Part, tensors: dict[str, Array]) -> Emissi
         mean = tensors["mean"]
         least = np.full(mean.shape[1], np.finfo(np.float64).tiny)
         if config.covariance in ("full", "tied"):
-            return Full(mean, tensors["covariance"], mean.mean(0), least, config.covariance == "tied")
-        return Diagonal(mean, tensors["variance"], mean.mean(0), least, config.covariance == "spherical")
+            return Full(mean, tensors["covariance"], np.median(mean, 0), least, config.covariance == "tied")
+        return Diagonal(mean, tensors["variance"], np.median(mean, 0), least, config.covariance == "spherical")
     if part.kind == "poisson":
         return Poisson(tensors["rate"])
     return Categorical(tensors["probability"], unknown_probability(config, part))

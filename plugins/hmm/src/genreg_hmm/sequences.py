@@ -6,6 +6,7 @@ that training did not see, V + 1 for a missing one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,10 @@ from genreg.errors import DataError
 from genreg_hmm.config import Column, Config
 
 LARGEST_COUNT = 10**9
+CJK = "\u2e80-\u303f\u3041-\u30ff\u31f0-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # no spaces between words
+WORD = re.compile(rf"[{CJK}\uff00-\uffef]|[^\W{CJK}\uff00-\uffef]+(?:['’-][^\W{CJK}]+)*|[^\w\s]")
+WIDE = re.compile(rf"[{CJK}\uff00-\uffef]")
+OPENING, CLOSING = "([{“‘`/-", ")]},.;:!?”’/-"
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,14 +133,37 @@ def text_codes(texts: Sequence[str], values: Sequence[str], unit: str) -> tuple[
     """The number of units in each text, and their codes end to end; V where a unit is unknown."""
     if unit == "word":
         code = {word: at for at, word in enumerate(values)}
-        words = [text.split() for text in texts]
-        flat = np.array([code.get(word, len(values)) for row in words for word in row], np.int64)
-        return np.array([len(row) for row in words], np.int64), flat
+        rows = [words(text) for text in texts]
+        flat = np.array([code.get(word, len(values)) for row in rows for word in row], np.int64)
+        return np.array([len(row) for row in rows], np.int64), flat
     points = code_points(texts)
     known = code_points(["".join(values)])  # sorted, for the values are
     at = np.minimum(np.searchsorted(known, points), max(len(known) - 1, 0))
     codes = np.where(known[at] == points, at, len(values)) if len(known) else np.zeros(len(points), np.int64)
     return np.array([len(text) for text in texts], np.int64), codes.astype(np.int64)
+
+
+def words(text: str) -> list[str]:
+    """Words, punctuation marks and CJK characters, without white space.
+
+    >>> words("To be, 或者不 be")
+    ['To', 'be', ',', '或', '者', '不', 'be']
+    """
+    return WORD.findall(text)
+
+
+def spaced(units: Sequence[str], before: str = "") -> str:
+    """Words as a text: no space next to a CJK character, before closing and after opening marks.
+
+    >>> spaced(["be", ",", "或", "者", "(", "not", ")"], before="To")
+    ' be,或者(not)'
+    """
+    out, last = [], before[-1:]
+    for unit in units:
+        tight = not last or last.isspace() or last in OPENING or unit[0] in CLOSING
+        out.append(unit if tight or WIDE.match(last) or WIDE.match(unit) else " " + unit)
+        last = unit[-1:] or last
+    return "".join(out)
 
 
 def code_points(texts: Sequence[str]) -> Array:
@@ -152,9 +180,12 @@ def as_lists(flat: Any, lengths: Array) -> Any:
     return pa.ListArray.from_arrays(offsets, flat)
 
 
-def as_texts(codes: Array, lengths: Array, values: Sequence[str], unit: str) -> list[str]:
-    """Text of codes that lie end to end."""
-    cells = np.array([*values, "\N{REPLACEMENT CHARACTER}", ""], object)[codes].tolist()
-    ends = np.cumsum(lengths).tolist()
-    between = "" if unit == "character" else " "
-    return [between.join(cells[end - length : end]) for end, length in zip(ends, lengths.tolist(), strict=True)]
+def as_texts(codes: Array, lengths: Array, column: Column, unit: str, prefixes: Sequence[str | None]) -> list[str]:
+    """Text of codes that lie end to end; a prefix is kept letter by letter, what it has of unknown symbols too."""
+    cells = np.array([*column.values, "\N{REPLACEMENT CHARACTER}", ""], object)[codes].tolist()
+    out, end = [], 0
+    for length, prefix in zip(lengths.tolist(), prefixes, strict=True):
+        units, end, kept = cells[end : end + length], end + length, prefix or ""
+        rest = units[len(words(kept)) :] if unit == "word" else units[len(kept) :]
+        out.append(kept + (spaced(rest, kept) if unit == "word" else "".join(rest)))
+    return out

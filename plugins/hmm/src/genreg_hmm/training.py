@@ -18,7 +18,7 @@ from genreg_hmm.batches import Bucket, buckets
 from genreg_hmm.config import Column, Config, bounds, kind_of
 from genreg_hmm.learning import LEAST_MASS, Learned, Parameters, learn, log_likelihoods
 from genreg_hmm.model import checked_device
-from genreg_hmm.sequences import Sequences, code_points, sequences
+from genreg_hmm.sequences import Sequences, code_points, sequences, words
 from genreg_hmm.start import first_guess, free_parameters, reseeded
 
 ROWS = 4096  # rows read at a time
@@ -55,7 +55,7 @@ def _symbols(batch: Batch, name: str, kind: str, unit: str) -> Iterable[Any]:
         return found
     texts = column.drop_null().to_pylist()
     if unit == "word":
-        return {word for text in texts for word in text.split()}
+        return {word for text in texts for word in words(text)}
     return map(chr, np.unique(code_points(texts)).tolist())
 
 
