@@ -33,6 +33,7 @@ from hypothesis import strategies as st
 FIXTURES = Path(__file__).parent / "fixtures"
 CASES = json.loads((FIXTURES / "hmm_enumerated.json").read_text("utf-8"))
 POSSIBLE = [case for case in CASES if case["loglik"] != "-inf"]
+ML = Config(transition_prior=1, emission_prior=1)  # maximum likelihood
 TINY = np.finfo(float).tiny
 
 
@@ -131,7 +132,7 @@ def test_a_missing_symbol_is_summed_out_exactly(case):
 @pytest.mark.parametrize("case", [c for c in POSSIBLE if "em1" in c], ids=lambda case: case["name"])
 def test_one_em_step_is_the_exact_one(case):
     parameters, data = of_case(case)
-    stepped = m_step(parameters, e_step(parameters, prepared(parameters, data), torch.float64), Config())
+    stepped = m_step(parameters, e_step(parameters, prepared(parameters, data), torch.float64), ML)
     close(stepped.start, case["em1"]["startprob"])
     close(stepped.transition, case["em1"]["transmat"])
     close(stepped.emissions[0].probability, case["em1"]["emissionprob"])
@@ -144,7 +145,7 @@ def test_impossible_data_have_minus_infinity_and_no_mass():
     assert log_likelihoods(parameters, held, 1).tolist() == [-np.inf]
     assert found.impossible == 1
     assert not np.any(found.transition)
-    stepped = m_step(parameters, found, Config())
+    stepped = m_step(parameters, found, ML)
     assert all(np.isfinite(tensor).all() for tensor in stepped.tensors().values())
 
 
@@ -160,7 +161,7 @@ def test_gaussian_em_agrees_with_the_reference(dtype, tolerance):
     for step in range(5):
         found = e_step(parameters, batches, dtype)
         assert found.log_likelihood == pytest.approx(held["em5_history"][step], abs=tolerance)
-        parameters = m_step(parameters, found, Config())
+        parameters = m_step(parameters, found, ML)
         if step in (0, 4):
             for name, own in (
                 ("startprob", parameters.start), ("transmat", parameters.transition),
@@ -185,7 +186,7 @@ def test_a_variance_prior_is_hmmlearns_default():
     parameters = as_parameters(held, "diagonal")
     batches = prepared(parameters, Sequences(held["lengths"], (held["X"],)))
     for _ in range(5):
-        parameters = m_step(parameters, e_step(parameters, batches, torch.float64), Config(variance_prior=0.01))
+        parameters = m_step(parameters, e_step(parameters, batches, torch.float64), Config(variance_prior=0.01, transition_prior=1, emission_prior=1))
     np.testing.assert_allclose(parameters.emissions[0].variance, held["hmmlearn_default_em5_covars"], atol=1e-9)
     np.testing.assert_allclose(parameters.transition, held["hmmlearn_default_em5_transmat"], atol=1e-9)
 
@@ -204,7 +205,7 @@ def test_categorical_em_agrees_with_the_reference_and_zeros_stay(name):
     for step in range(5):
         counted = e_step(parameters, batches, torch.float64)
         assert counted.log_likelihood == pytest.approx(held["em5_history"][step], abs=1e-9)
-        parameters = m_step(parameters, counted, Config())
+        parameters = m_step(parameters, counted, ML)
     for key, own in (
         ("startprob", parameters.start), ("transmat", parameters.transition),
         ("emissionprob", parameters.emissions[0].probability),
@@ -220,7 +221,7 @@ def test_a_state_that_is_never_reached_keeps_its_parameters_and_disturbs_nobody(
     parameters = Parameters(held["startprob"], held["transmat"], (emission,))
     batches = prepared(parameters, Sequences(held["lengths"], (held["X"],)))
     for _ in range(5):
-        parameters = m_step(parameters, e_step(parameters, batches, torch.float64), Config())
+        parameters = m_step(parameters, e_step(parameters, batches, torch.float64), ML)
     np.testing.assert_allclose(parameters.emissions[0].mean[:2, 0], held["em5_means2"].reshape(2), atol=1e-9)
     np.testing.assert_allclose(parameters.emissions[0].variance[:2, 0], held["em5_vars2"].reshape(2), atol=1e-9)
     np.testing.assert_allclose(parameters.transition[:2, :2], held["em5_transmat2"], atol=1e-9)
@@ -352,7 +353,7 @@ def test_permuting_the_states_permutes_everything():
         (diagonal(d.mean[order], d.variance[order]), Poisson(p.rate[order]), Categorical(c.probability[order], 1e-3)),
         parameters.end[order],
     )  # fmt: skip
-    a, b = (m_step(one, e_step(one, prepared(one, data), torch.float64), Config()) for one in (parameters, turned))
+    a, b = (m_step(one, e_step(one, prepared(one, data), torch.float64), ML) for one in (parameters, turned))
     np.testing.assert_allclose(b.transition, a.transition[np.ix_(order, order)], atol=1e-12)
     np.testing.assert_allclose(b.emissions[0].mean, a.emissions[0].mean[order], atol=1e-12)
     np.testing.assert_allclose(b.end, a.end[order], atol=1e-12)
@@ -438,7 +439,7 @@ def test_one_state_is_the_maximum_likelihood_fit_of_independent_steps():
     parameters, data = some_data(11, [60, 40], holes=0)
     d, p, c = parameters.emissions
     one = Parameters(np.ones(1), np.ones((1, 1)), (diagonal(d.mean[:1], d.variance[:1]), Poisson(p.rate[:1]), Categorical(c.probability[:1], 1e-3)))
-    fitted = m_step(one, e_step(one, prepared(one, data), torch.float64), Config())
+    fitted = m_step(one, e_step(one, prepared(one, data), torch.float64), ML)
     np.testing.assert_allclose(fitted.emissions[0].mean[0], data.parts[0].mean(0), rtol=1e-12)
     np.testing.assert_allclose(fitted.emissions[0].variance[0], data.parts[0].var(0), rtol=1e-11)
     np.testing.assert_allclose(fitted.emissions[1].rate[0], data.parts[1].mean(0), rtol=1e-12)
@@ -454,7 +455,7 @@ def test_float32_data_with_an_offset_keep_their_digits():
         parameters = Parameters(np.full(2, 0.5), np.full((2, 2), 0.5), (emission,))
         batches = prepared(parameters, Sequences(np.array([1500, 1500]), (x + shift,)), dtype=dtype)
         for _ in range(5):
-            parameters = m_step(parameters, e_step(parameters, batches, dtype), Config())
+            parameters = m_step(parameters, e_step(parameters, batches, dtype), ML)
         fits.append(parameters.emissions[0])
     np.testing.assert_allclose(fits[1].mean - 1e6, fits[0].mean, atol=1e-4)
     np.testing.assert_allclose(fits[1].variance, fits[0].variance, rtol=1e-4)

@@ -54,8 +54,12 @@ class Config(Settings, frozen=True):
     restarts: int = Field(default=1, ge=1, le=1000, description="starts, of which the best is kept")
     iterations: int = Field(default=100, ge=1, description="EM steps at most")
     tolerance: float = Field(default=1e-5, ge=0, description="stop when a step gains fewer nats per observation")
-    transition_prior: float = Field(default=1.0, ge=1, description="Dirichlet prior of starts and transitions; 1 is none")
-    emission_prior: float = Field(default=1.0, ge=1, description="Dirichlet prior of symbols, gamma shape of rates; 1 is none")
+    transition_prior: float = Field(
+        default=1.0001, ge=1, description="Dirichlet prior of starts, transitions and ends; 1 is none"
+    )
+    emission_prior: float = Field(
+        default=1.0001, ge=1, description="Dirichlet prior of symbols, gamma shape of rates; 1 is none"
+    )
     variance_prior: float = Field(default=0.0, ge=0, description="added to each state's sum of squared deviations")
     variance_floor: float = Field(default=1e-6, gt=0, description="least variance, as a share of the column's own")
     criterion: Literal["held-out", "bic", "aic"] = Field(

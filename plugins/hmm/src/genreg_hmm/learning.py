@@ -260,8 +260,8 @@ def m_step(parameters: Parameters, found: Statistics, config: Config) -> Paramet
     end = parameters.end
     if end is not None:
         assert isinstance(found.ends, np.ndarray)
-        visits = found.ends.sum(0)
-        end = np.where(visits > 0, found.ends[1] / np.where(visits > 0, visits, 1), end)
+        both = np.stack([1 - end, end], 1)
+        end = simplex(found.ends.T, both, config.transition_prior)[:, 1]
     emissions = tuple(
         emission.maximize(sums, config)
         for emission, sums in zip(parameters.emissions, found.sums, strict=True)
@@ -278,7 +278,8 @@ def m_step(parameters: Parameters, found: Statistics, config: Config) -> Paramet
 
 def penalty(parameters: Parameters, config: Config) -> float:
     """log of the priors' density, up to a constant."""
-    chain = sum(float(np.log(p[p > 0]).sum()) for p in (parameters.start, parameters.transition))
+    end = [] if parameters.end is None else [parameters.end, 1 - parameters.end]
+    chain = sum(float(np.log(p[p > 0]).sum()) for p in (parameters.start, parameters.transition, *end))
     return (config.transition_prior - 1) * chain + sum(one.penalty(config) for one in parameters.emissions)
 
 
@@ -288,6 +289,7 @@ class Learned:
 
     parameters: Parameters
     history: list[float]  # the objective before each step, and at the end: log-likelihood, and log prior where there is one
+    first: float  # the log-likelihood that EM started from
     log_likelihood: float
     mass: Array  # [K]: expected steps in each state
 
@@ -298,13 +300,14 @@ def learn(
 ) -> Learned:  # fmt: skip
     """EM until a step gains less than the tolerance per observation, or the iterations are used up."""
     history: list[float] = []
-    work = Workspace()
+    first, work = 0.0, Workspace()
     for iteration in range(config.iterations + 1):
         found = e_step(parameters, batches(), dtype, work)
         history.append(found.log_likelihood + penalty(parameters, config))
+        first = first if iteration else found.log_likelihood
         report(iteration, {"log_prob_per_step": found.log_likelihood / max(steps, 1)})
         done = len(history) > 1 and history[-1] - history[-2] < config.tolerance * steps
         if done or iteration == config.iterations:
             break
         parameters = m_step(parameters, found, config)
-    return Learned(parameters, history, found.log_likelihood, np.asarray(found.mass))
+    return Learned(parameters, history, first, found.log_likelihood, np.asarray(found.mass))

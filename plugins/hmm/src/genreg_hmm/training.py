@@ -217,7 +217,7 @@ def _metrics(
     metrics = {
         "iterations": float(len(learned.history) - 1),
         "log_prob_per_step": learned.log_likelihood / data.steps,
-        "first_log_prob_per_step": learned.history[0] / data.steps,
+        "first_log_prob_per_step": learned.first / data.steps,
         "aic": 2 * free - 2 * learned.log_likelihood,
         "bic": free * float(np.log(data.steps)) - 2 * learned.log_likelihood,
     }
