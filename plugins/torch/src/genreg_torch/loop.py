@@ -20,7 +20,7 @@ objective, and a GAN two, each free to take gradients of gradients.
 ...     done = train(line_fit, data, TrainSettings(steps=300, batch=4, lr=0.3, warmup=10), seed=0, folder=Path(folder))
 >>> round(done.networks["line"](torch.tensor([10.0])).item())
 21
->>> sorted(done.files), done.metrics["parameters"]
+>>> sorted(done.pictures), done.metrics["parameters"]
 (['curves.png'], 2.0)
 """
 
@@ -37,6 +37,7 @@ import torch
 from genreg.data import Source
 from genreg.draft import Array
 from genreg.errors import UsageError
+from genreg.resume import refuse_difference
 from genreg.specs import Report, fixed
 from torch import Tensor, nn
 
@@ -73,11 +74,11 @@ class Training:
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    """What the loop hands back: networks in evaluation mode, figures, and pictures for the checkpoint's folder."""
+    """What the loop hands back: networks in evaluation mode, figures, and pictures for the model card."""
 
     networks: Networks  # the average of each that is averaged, else the network itself
     metrics: Mapping[str, float]
-    files: Mapping[str, bytes] = field(default_factory=dict)
+    pictures: Mapping[str, bytes] = field(default_factory=dict)  # file name -> PNG
     device: torch.device = CPU
 
 
@@ -127,7 +128,11 @@ def train(
         run = _Run(training, settings, seed, group, state, watch, identity, stopped)
         own = settings.batch // group.count
         part = slice(group.rank * own, (group.rank + 1) * own)
-        run.go(begin, data.batches(settings.batch, begin * len(training.objectives) * settings.batch, part))
+        try:
+            run.go(begin, data.batches(settings.batch, begin * len(training.objectives) * settings.batch, part))
+        except BaseException:
+            watch.discard()
+            raise
     group.wait()
     return _finished(training, state, watch)
 
@@ -160,23 +165,10 @@ def _resumed(state: State, watch: Watch, identity: Mapping[str, Any]) -> int:
         watch.begin(0, 0.0)
         return 0
     record = read_record(kept[-1])
-    before, now = flat(record["identity"]), flat(identity)
-    odd = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
-    if odd:
-        was = ", ".join(f"{name}={before.get(name)} (now {now.get(name)})" for name in odd)
-        raise UsageError(f"{folder} holds a run with {was}: give the same to continue it, or start over with --force")
+    refuse_difference(folder, record["identity"], identity)
     restore(kept[-1], state, record)
     watch.begin(record["step"], record["seconds"])
     return int(record["step"])
-
-
-def flat(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a run and what else it is known by, in one level.
-
-    >>> flat({"settings": {"steps": 100}, "seed": 1})
-    {'steps': 100, 'seed': 1}
-    """
-    return {**identity.get("settings", {}), **{name: value for name, value in identity.items() if name != "settings"}}
 
 
 @dataclass(eq=False)

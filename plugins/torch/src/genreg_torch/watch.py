@@ -17,7 +17,7 @@ from torch import Tensor
 from genreg_torch.pictures import curves, grid, png
 from genreg_torch.processes import Processes
 from genreg_torch.settings import TrainSettings
-from genreg_torch.state import writing
+from genreg_torch.state import states, writing
 
 METRICS, CURVES, SAMPLES = "metrics.jsonl", "curves.png", "samples.png"
 
@@ -94,6 +94,12 @@ class Watch:
                 (self.folder / SAMPLES).write_bytes(png(sheet))
                 if self._board:
                     self._board.add_image("samples", sheet, step, dataformats="HWC")
+
+    def discard(self) -> None:
+        """Remove what was written of a run that failed before its first state: there is nothing to go on from."""
+        if self.group.rank == 0 and not states(self.folder):
+            for path in (self.folder / METRICS, self.folder / CURVES, *self.folder.glob("samples*.png")):
+                path.unlink(missing_ok=True)
 
     def close(self) -> dict[str, bytes]:
         """What goes beside the weights when training is over: the curves and the last samples."""
