@@ -133,7 +133,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Array]) -> None:
     from safetensors.numpy import save_file
 
     # One metadata key: with two or more the library writes them in random order. It also ignores the umask.
-    save_file({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}, str(path), {"format": "pt"})
+    save_file({name: np.asarray(tensors[name], order="C") for name in sorted(tensors)}, str(path), {"format": "pt"})
     umask = os.umask(0)
     os.umask(umask)
     path.chmod(0o666 & ~umask)

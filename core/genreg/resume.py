@@ -75,7 +75,7 @@ def agree(work: Path, run: Mapping[str, Any]) -> None:
 
 def refuse_difference(work: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise UsageError naming what is not as it was when the run began; ``settings`` are compared one by one."""
-    old, new = ({**{key: run[key] for key in run if key != "settings"}, **run.get("settings", {})} for run in (before, now))
+    old, new = ({**run, **run.get("settings", {}), "settings": None} for run in (before, now))
     odd = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
     if odd:
         each = (f"{name}={old.get(name)} (now {new.get(name)})" if name != "data" else "other data" for name in odd)

@@ -1,4 +1,6 @@
-"""Toys with everything that makes a run hard to repeat; as a script, runs: toys.py '[[kind, folder, stop, settings], …]'."""
+"""Toys with everything that makes a run hard to repeat.
+
+As a script, runs: toys.py '[[kind, folder, stop, settings], …]'."""
 
 from __future__ import annotations
 
@@ -26,7 +28,10 @@ ROWS, SIDE = 300, 8
 
 def source() -> Source:
     x = np.random.default_rng(0).normal(size=(ROWS, SIDE * SIDE)).astype(np.float32)
-    columns = {"x": pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), SIDE * SIDE), "y": pa.array(np.arange(ROWS) % 3)}
+    columns = {
+        "x": pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), SIDE * SIDE),
+        "y": pa.array(np.arange(ROWS) % 3),
+    }
     return Source.of(pa.table(columns), "train")
 
 
@@ -54,7 +59,9 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(1, 6, 4, 2, 1), nn.SiLU(), nn.Conv2d(6, 6, 3, padding=1), nn.SiLU(), nn.Flatten())
+        self.body = nn.Sequential(
+            nn.Conv2d(1, 6, 4, 2, 1), nn.SiLU(), nn.Conv2d(6, 6, 3, padding=1), nn.SiLU(), nn.Flatten()
+        )
         self.head, self.label = nn.Linear(96, 1), nn.Embedding(3, 96)
 
     def forward(self, x, y):
