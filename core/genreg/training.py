@@ -115,7 +115,9 @@ def prepare(
     config = build(spec.config, settings or {}, "--set ", elsewhere)
     loaded = build(spec.options, options or {}, "--option ", elsewhere)
     shares = parse_split(split)
-    calls = list(preprocess) + [name for name in spec.preprocess if name not in {parse_call(c, "")[0] for c in preprocess}]
+    calls = list(preprocess) + [
+        name for name in spec.preprocess if name not in {parse_call(c, "")[0] for c in preprocess}
+    ]
     source = spool(open_source(data, components.loaders, loader), folder)
     if not source.rows:
         raise DataError(f"{data} has no rows to train on")
@@ -125,7 +127,10 @@ def prepare(
     mapped, chain = _through_steps(chosen, calls, components)
     record = {
         "seed": seed,
-        "split": {"shares": {part: round(share, 6) for part, share in shares.items()}, "by": roles.group or roles.key or "row"},
+        "split": {
+            "shares": {part: round(share, 6) for part, share in shares.items()},
+            "by": roles.group or roles.key or "row",
+        },
         "preprocess": calls,
     }
     plugin = components.owners["families", family]
@@ -254,7 +259,7 @@ def refuse_untrainable(train: Source) -> None:
     """Raise DataError naming the first column that has NaN, nothing but nulls, or text that identifies its rows."""
     if not train.rows:
         raise DataError("the clean steps left no row to train on")
-    distinct: dict[str, set[Any]] = {f.name: set() for f in train.schema if pa.types.is_string(f.type)}
+    distinct: dict[str, set[Any]] = {f.name: set() for f in train.schema if f.type in (pa.string(), pa.large_string())}
     filled = dict.fromkeys(train.schema.names, 0)
     for batch in train.batches(size=65_536):
         refuse_not_finite(batch)
@@ -278,5 +283,3 @@ def _count(batch: Batch, filled: dict[str, int], distinct: dict[str, set[Any]]) 
 
 def _silent(done: int, total: int | None = None, /, **figures: float) -> None:
     """Show nothing."""
-
-
