@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,15 @@ class Recipe:
     checkpoint: str | None = None  # sha256 over config and weights
     versions: Mapping[str, str] = field(default_factory=dict)
     recipe: int = 1  # the format
+
+    def text(self) -> str:
+        """The recipe as JSON."""
+        return json.dumps(asdict(self), ensure_ascii=False, indent=2, default=str) + "\n"
+
+    def of_seed(self, seed: int | None) -> Recipe:
+        """The recipe of one sample alone; the whole one where conditions differ from row to row."""
+        whole = seed is None or {"rows", "file"} & self.given.keys()
+        return self if whole else replace(self, seeds=str(seed), n=1)
 
     def seed_array(self) -> Seeds:
         """The seeds: uint64 [n]."""
