@@ -70,7 +70,7 @@ def pixels(column: Any, *, size: int | tuple[int, int] | None = None, channels: 
     if column.null_count:
         raise DataError(f"{column.null_count} of {len(column)} images are missing")
     if _is_tensor(column.type) and size is None and channels in (None, column.type.shape[2]):
-        whole: Any = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        whole: Any = column.combine_chunks() if hasattr(column, "chunks") else column
         return np.asarray(whole.to_numpy_ndarray())
     found = [_brought(array, size, channels) for array in each_image(column, size=size, channels=channels)]
     shapes = sorted({array.shape for array in found})
@@ -85,7 +85,8 @@ def each_image(column: Any, *, size: int | tuple[int, int] | None = None, channe
     """The images of a column one by one, uint8 [h, w, c]; None for null."""
     if _is_tensor(column.type):
         height, width, depth = column.type.shape
-        for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
+        chunks: Any = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+        for chunk in chunks:
             array = chunk.to_numpy_ndarray() if not chunk.null_count else None
             for row in range(len(chunk)):
                 cell = chunk[row].as_py() if array is None else array[row]
@@ -114,8 +115,8 @@ def decode(
 ) -> Array:
     """PNG, JPEG, WebP or BMP as uint8 [h, w, c], upright; transparency lies over white unless ``channels`` is 4.
 
-    ``size`` is a side or (height, width), reached as ``fit`` says: crop fills it and cuts what hangs over, pad shows all
-    within a black border, resize stretches. Raises DataError for what is damaged, no image, or over 64 million pixels.
+    ``size`` is a side or (height, width), reached as ``fit`` says: crop fills it and cuts what hangs over, pad shows
+    all within a black border, resize stretches. Raises DataError for what is damaged, no image, or over MOST_PIXELS.
     """
     image = _opened(data, name)
     with suppress(Exception):  # EXIF that cannot be read does not say that another side is up
@@ -277,7 +278,7 @@ def shown_factor(height: int, width: int) -> int:
 
 
 def write_picture(batches: Iterable[Batch], schema: pa.Schema, path: Path, /, *, recipe: Recipe | None = None) -> None:
-    """Write one image as it is, several as a contact sheet; a PNG holds its recipe. Raises DataError where there is none."""
+    """Write one image as it is, several as a contact sheet; a PNG holds its recipe. Raises DataError for none."""
     name = _only_image_column(schema, path.suffix)
     found: list[Array | None] = []
     total = 0
@@ -300,7 +301,7 @@ def write_folder(
     seeds: Seeds | None = None,
     recipe: Recipe | None = None,
 ) -> None:
-    """Write a PNG per row, named by its seed (by its number where rows have no seed of their own); the rest in labels.csv."""
+    """Write a PNG per row, named by its seed (by its number without ``seeds``), and the other columns in labels.csv."""
     from genreg.tables import write_csv
 
     name = _only_image_column(schema, "a folder")
@@ -326,7 +327,7 @@ def write_folder(
 
 
 def write_npz(batches: Iterable[Batch], schema: pa.Schema, path: Path, /) -> None:
-    """Write every column as an array of its name, images as uint8 [n, h, w, c]; raises DataError for lists and missing cells."""
+    """Write each column as an array, images as uint8 [n, h, w, c]; raises DataError for lists and missing cells."""
     for field in schema:
         if pa.types.is_nested(field.type):
             raise DataError(f"column {field.name} holds {field.type}, which .npz cannot hold: write .parquet or .jsonl")
