@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from genreg.data import Source
+from genreg.entrypoints import install_line
 from genreg.errors import DataError, UsageError, did_you_mean
 from genreg.images import WRITERS
 from genreg.options import bind, of_function, parse_call
+from genreg.registry import read_registries
 from genreg.specs import DataLoader, Write
 
 T = TypeVar("T")
@@ -55,7 +57,10 @@ def _of_suffix(path: str | Path, able: Mapping[str, T], what: str) -> T:
     if suffix in able:
         return able[suffix]
     asked = "a folder" if suffix == "/" else f"the suffix {suffix}" if suffix else "a name without suffix"
-    raise UsageError(f"{path}: {asked} has no {what}; there are: {', '.join(sorted(able))}")
+    plugins = read_registries().plugins if what == "loader" else {}
+    reader = next((plugin for plugin, known in plugins.items() if suffix in known.get("suffixes", [])), None)
+    way = f"{reader} reads it: {install_line(reader)}" if reader else f"there are: {', '.join(sorted(able))}"
+    raise UsageError(f"{path}: {asked} has no {what}; {way}")
 
 
 def by_scheme(scheme: str, loaders: Mapping[str, DataLoader]) -> DataLoader:

@@ -638,7 +638,7 @@ def _refuse_nested(schema: pa.Schema, kind: str, way: str, *, lists: bool) -> No
             leaf = leaf.value_type
         if isinstance(leaf, pa.BaseExtensionType) or any(check(leaf) for check in refused):
             image = entry.name in image_columns(schema)
-            what, way = ("images", ".png, OUT/ or .parquet") if image else (entry.type, way)
+            what, way = ("images", ".png, a folder (OUT/), .npz or .parquet") if image else (entry.type, way)
             raise DataError(f"column {entry.name} holds {what}, which {kind} cannot hold: write {way}")
 
 

@@ -91,7 +91,7 @@ def command(name: str | None, condition: str | None, recipe: str | None, registr
             write(batches, schema, out, model.components.loaders, force=flags["force"], seeds=own, recipe=made)
             write_recipe(Path(out), made)
     if out:
-        _tell(Path(out), counted.rows, made.seeds, flags)
+        _tell(out, counted.rows, made.seeds, flags)
     return 3 if counted.not_ok else 0
 
 
@@ -207,13 +207,13 @@ def _picture_name(model: str, seeds: str, output: str | None) -> str | None:
     return next(found for found in names if not Path(found).exists())
 
 
-def _tell(out: Path, rows: int, seeds: str, flags: Mapping[str, Any]) -> None:
+def _tell(out: str, rows: int, seeds: str, flags: Mapping[str, Any]) -> None:
     if flags["as_json"]:
-        echo_json({"output": str(out), "recipe": str(recipe_path(out)), "rows": rows, "seeds": seeds})
+        echo_json({"output": out, "recipe": str(recipe_path(Path(out))), "rows": rows, "seeds": seeds})
     elif flags["output"] is None:
         click.echo(out)
     else:
-        note(f"wrote {out} ({rows:,} rows) and {recipe_path(out).name}")
+        note(f"wrote {out} ({rows:,} rows) and {recipe_path(Path(out)).name}")
 
 
 def _planned(model: LoadedModel, given: Given, recipe: Recipe, edits: Sequence[Any], out: str | None) -> dict[str, Any]:
