@@ -9,7 +9,6 @@ import struct
 import subprocess
 import sys
 import tracemalloc
-import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, PngImagePlugin
+
 from genreg.api import Samples
 from genreg.data import HELD, Source, conform, row_hashes, rows_within, single_batch
 from genreg.errors import DataError, UsageError
@@ -41,9 +44,6 @@ from genreg.outputs import as_html, as_text, refuse_output, write
 from genreg.recipe import Recipe, read_recipe
 from genreg.specs import Condition
 from genreg.tables import LOADERS
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from PIL import Image, PngImagePlugin
 
 LOADED = {loader.name: loader for loader in LOADERS}
 NOISE = np.random.default_rng(0)
@@ -263,8 +263,7 @@ def png_of_size(width: int, height: int) -> bytes:
 
 def test_a_bomb_is_refused_before_it_is_unpacked_and_without_a_warning():
     tracemalloc.start()
-    with warnings.catch_warnings(), pytest.raises(DataError) as caught:
-        warnings.simplefilter("error")
+    with pytest.raises(DataError) as caught:  # and warnings are errors here
         decode(png_of_size(60_000, 60_000), name="bomb.png")
     assert tracemalloc.get_traced_memory()[1] < 1 << 20
     tracemalloc.stop()
@@ -302,9 +301,10 @@ def test_damage_anywhere_gives_pixels_or_one_clear_error(seed, kind):
     for _ in range(chance.integers(1, 6)):
         data[chance.integers(4, len(data))] = chance.integers(0, 256)
     try:
-        assert decode(bytes(data)).dtype == np.uint8
+        told = str(decode(bytes(data)).dtype)
     except DataError as error:
-        assert "\n" not in str(error)
+        told = str(error)
+    assert told == "uint8" or (told.startswith("the image: ") and "\n" not in told)
 
 
 @pytest.mark.parametrize(
