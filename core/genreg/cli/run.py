@@ -270,7 +270,7 @@ def _planned(model: LoadedModel, given: Given, recipe: Recipe, edits: Sequence[A
 
 
 def _print(batches: Iterator[Batch], schema: pa.Schema, as_json: bool, *, to_stdout: bool) -> None:
-    """Rows on stdout: plain lines of a single text column, a table on a terminal; in a pipe CSV, or JSON lines of lists."""
+    """Rows on stdout: lines of a single text column, a table on a terminal; in a pipe CSV, or JSON lines of lists."""
     text_only = len(schema) == 1 and pa.types.is_string(schema.field(0).type)
     if image_columns(schema):
         with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
 """Write the bundled models whose parameters are from the literature: hmm-casino and hmm-cpg.
 
-Both are examples of Durbin, Eddy, Krogh and Mitchison, "Biological Sequence Analysis", Cambridge University Press, 1998.
+Both are examples of Durbin, Eddy, Krogh and Mitchison, "Biological Sequence Analysis", Cambridge, 1998.
 
 python plugins/hmm/scripts/make_literature.py
 """
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+
 from genreg import checkpoint
 from genreg.card import model_card
 from genreg.recipe import versions
@@ -43,8 +44,18 @@ def casino() -> tuple[Config, dict[str, Any], str]:
 
 def cpg() -> tuple[Config, dict[str, Any], str]:
     """CpG islands (section 3.1, table of the + and - models), with switches between them that are ours."""
-    islands = [[0.180, 0.274, 0.426, 0.120], [0.171, 0.368, 0.274, 0.188], [0.161, 0.339, 0.375, 0.125], [0.079, 0.355, 0.384, 0.182]]
-    sea = [[0.300, 0.205, 0.285, 0.210], [0.322, 0.298, 0.078, 0.302], [0.248, 0.246, 0.298, 0.208], [0.177, 0.239, 0.292, 0.292]]
+    islands = [
+        [0.180, 0.274, 0.426, 0.120],
+        [0.171, 0.368, 0.274, 0.188],
+        [0.161, 0.339, 0.375, 0.125],
+        [0.079, 0.355, 0.384, 0.182],
+    ]
+    sea = [
+        [0.300, 0.205, 0.285, 0.210],
+        [0.322, 0.298, 0.078, 0.302],
+        [0.248, 0.246, 0.298, 0.208],
+        [0.177, 0.239, 0.292, 0.292],
+    ]
     inside, outside = (np.array(table) / np.sum(table, 1, keepdims=True) for table in (islands, sea))
     leave, enter = 1 / 60, 1 / 120  # short islands, so that a line of output shows both
     transition = np.block([[(1 - leave) * inside, leave * outside], [enter * inside, (1 - enter) * outside]])
@@ -63,13 +74,24 @@ def cpg() -> tuple[Config, dict[str, Any], str]:
         "emission.0.probability": np.tile(np.eye(4), (2, 1)),
         "emission.1.probability": np.repeat(np.eye(2), 4, axis=0),
     }
-    return config, tensors, f"{SOURCE}, section 3.1, table of the + and - models; an island of 60 bases on average is ours"
+    return (
+        config,
+        tensors,
+        f"{SOURCE}, section 3.1, table of the + and - models; an island of 60 bases on average is ours",
+    )
 
 
 def write(name: str, config: Config, tensors: dict[str, Any], source: str) -> None:
     """A checkpoint as training would write it, and its hashes in the registry."""
     folder = PACKAGE / name
-    record = {"data": source, "rows": {}, "seed": 0, "preprocess": [], "metrics": {}, "versions": versions("genreg-hmm")}
+    record = {
+        "data": source,
+        "rows": {},
+        "seed": 0,
+        "preprocess": [],
+        "metrics": {},
+        "versions": versions("genreg-hmm"),
+    }
     saved = checkpoint.Checkpoint(folder, "hmm", config.model_dump(mode="json"), columns(config), [], {}, record)
     checkpoint.save(folder, saved, tensors, model_card(name, genreg_models()[0], saved), force=True)
     note_files(PACKAGE / "registry.yaml", name, folder)

@@ -11,8 +11,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import genreg
 import numpy as np
+
+import genreg
 from genreg import checkpoint
 from genreg_hmm.config import Config
 from genreg_hmm.sequences import WIDE
@@ -35,7 +36,9 @@ def trained(lines: list[str], states: int, folder: Path) -> tuple[dict[str, Any]
     (folder / "sentences.txt").write_text("\n".join(lines) + "\n", "utf-8")
     settings = {"states": states, "unit": "word", "end": True, "iterations": 150, "tolerance": 0, "restarts": 5}
     settings |= {"transition_prior": 1, "emission_prior": 1}  # so few words that any smoothing would drown them
-    genreg.train("hmm", folder / "sentences.txt", out=folder / "model", settings=settings, split="100", seed=1, force=True)
+    genreg.train(
+        "hmm", folder / "sentences.txt", out=folder / "model", settings=settings, split="100", seed=1, force=True
+    )
     saved = checkpoint.read(folder / "model")
     assert saved.weights is not None
     return dict(saved.config), saved.weights.under("")
@@ -75,7 +78,9 @@ def main() -> None:
         parts = [trained(english, 96, Path(folder)), trained(chinese, 64, Path(folder))]
     config, tensors = merged(parts, [len(english) / len(lines), len(chinese) / len(lines)])
     literature = runpy.run_path(str(HERE / "make_literature.py"))
-    literature["write"]("hmm-text", config, tensors, "genreg's documentation and plugins/hmm/scripts/corpus.txt, in two languages")
+    literature["write"](
+        "hmm-text", config, tensors, "genreg's documentation and plugins/hmm/scripts/corpus.txt, in two languages"
+    )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from genreg.data import Source, empty_batch, with_column
 from genreg_hmm import Options, genreg_models
 from genreg_hmm.config import Config, conditions

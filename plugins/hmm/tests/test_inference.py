@@ -6,14 +6,18 @@ import itertools
 import json
 from pathlib import Path
 
-import genreg_hmm.batches as batches_module
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import genreg_hmm.batches as batches_module
 from genreg_hmm.batches import buckets
+from genreg_hmm.categorical import Categorical
 from genreg_hmm.config import Config
 from genreg_hmm.decoding import inferred
-from genreg_hmm.emissions import Categorical, Diagonal, Poisson
+from genreg_hmm.emissions import Diagonal, Poisson
 from genreg_hmm.gaussian import Full
 from genreg_hmm.inference import Chain, block_forward, forward, log_backward, log_forward, viterbi
 from genreg_hmm.learning import (
@@ -27,8 +31,6 @@ from genreg_hmm.learning import (
     posterior,
 )
 from genreg_hmm.sequences import Sequences
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 FIXTURES = Path(__file__).parent / "fixtures"
 CASES = json.loads((FIXTURES / "hmm_enumerated.json").read_text("utf-8"))
@@ -98,14 +100,19 @@ def test_viterbi_finds_a_path_of_the_highest_probability(case):
         assert path[:, 0].tolist() == case["viterbi_path"]
     z, log_b = path[:, 0].tolist(), log_evidence_of(parameters, bucket)[:, 0].numpy()
     steps = [np.log(parameters.transition[a, b]) for a, b in itertools.pairwise(z)]
-    close(np.log(parameters.start[z[0]]) + sum(steps) + sum(log_b[t, k] for t, k in enumerate(z)), case["viterbi_logprob"])
+    close(
+        np.log(parameters.start[z[0]]) + sum(steps) + sum(log_b[t, k] for t, k in enumerate(z)), case["viterbi_logprob"]
+    )
 
 
 @pytest.mark.parametrize("case", [c for c in POSSIBLE if "next_symbol_probs" in c], ids=lambda case: case["name"])
 def test_what_comes_next_is_that_of_enumeration(case):
     parameters, data = of_case(case)
     config = Config.model_validate(
-        {"states": parameters.states, "columns": [{"name": "x", "kind": "categorical", "values": list(range(case_size(case)))}]}
+        {
+            "states": parameters.states,
+            "columns": [{"name": "x", "kind": "categorical", "values": list(range(case_size(case)))}],
+        }
     )
     found = inferred(config, parameters, data)
     close(found.column("next(x)").to_pylist()[0], case["next_symbol_probs"])
@@ -157,7 +164,9 @@ def test_gaussian_em_agrees_with_the_reference(dtype, tolerance):
     held = np.load(FIXTURES / "hmm_gauss_diag.npz")
     parameters = as_parameters(held, "diagonal")
     batches = prepared(parameters, Sequences(held["lengths"], (held["X"],)), dtype=dtype)
-    np.testing.assert_allclose(log_likelihoods(parameters, batches, 4, dtype), held["loglik_per_seq"], atol=tolerance, rtol=0)
+    np.testing.assert_allclose(
+        log_likelihoods(parameters, batches, 4, dtype), held["loglik_per_seq"], atol=tolerance, rtol=0
+    )
     for step in range(5):
         found = e_step(parameters, batches, dtype)
         assert found.log_likelihood == pytest.approx(held["em5_history"][step], abs=tolerance)
@@ -175,7 +184,10 @@ def test_paths_and_posteriors_agree_with_the_reference():
     parameters = as_parameters(held, "diagonal")
     config = Config.model_validate({"states": 3, "columns": [{"name": n, "kind": "gaussian"} for n in "abc"]})
     found = inferred(config, parameters, Sequences(held["lengths"], (held["X"],)))
-    flat = {name: np.concatenate(found.column(name).to_pylist()) for name in ("path", "marginal_path", "state_probabilities")}
+    flat = {
+        name: np.concatenate(found.column(name).to_pylist())
+        for name in ("path", "marginal_path", "state_probabilities")
+    }
     assert flat["path"].tolist() == held["viterbi_path"].tolist()
     assert flat["marginal_path"].tolist() == held["map_path"].tolist()
     np.testing.assert_allclose(flat["state_probabilities"], held["posteriors"], atol=1e-9)
@@ -186,7 +198,11 @@ def test_a_variance_prior_is_hmmlearns_default():
     parameters = as_parameters(held, "diagonal")
     batches = prepared(parameters, Sequences(held["lengths"], (held["X"],)))
     for _ in range(5):
-        parameters = m_step(parameters, e_step(parameters, batches, torch.float64), Config(variance_prior=0.01, transition_prior=1, emission_prior=1))
+        parameters = m_step(
+            parameters,
+            e_step(parameters, batches, torch.float64),
+            Config(variance_prior=0.01, transition_prior=1, emission_prior=1),
+        )
     np.testing.assert_allclose(parameters.emissions[0].variance, held["hmmlearn_default_em5_covars"], atol=1e-9)
     np.testing.assert_allclose(parameters.transition, held["hmmlearn_default_em5_transmat"], atol=1e-9)
 
@@ -198,9 +214,13 @@ def test_categorical_em_agrees_with_the_reference_and_zeros_stay(name):
     data = Sequences(held["lengths"], (held["x"].reshape(-1).astype(np.int64),))
     batches = prepared(parameters, data)
     assert log_likelihoods(parameters, batches, 4).sum() == pytest.approx(float(held["loglik"]), abs=1e-9)
-    config = Config.model_validate({"states": 3, "columns": [{"name": "x", "kind": "categorical", "values": list(range(5))}]})
+    config = Config.model_validate(
+        {"states": 3, "columns": [{"name": "x", "kind": "categorical", "values": list(range(5))}]}
+    )
     found = inferred(config, parameters, data)
-    np.testing.assert_allclose(np.concatenate(found.column("state_probabilities").to_pylist()), held["posteriors"], atol=1e-9)
+    np.testing.assert_allclose(
+        np.concatenate(found.column("state_probabilities").to_pylist()), held["posteriors"], atol=1e-9
+    )
     assert np.concatenate(found.column("path").to_pylist()).tolist() == held["viterbi_path"].tolist()
     for step in range(5):
         counted = e_step(parameters, batches, torch.float64)
@@ -262,7 +282,11 @@ def test_a_padded_batch_is_its_sequences_one_by_one():
     np.testing.assert_allclose(together, apart, rtol=1e-13)
     assert together[4] == 0
     whole = e_step(parameters, prepared(parameters, data), torch.float64)
-    each = [e_step(parameters, prepared(parameters, alone(data, i)), torch.float64) for i in range(len(data)) if data.lengths[i]]
+    each = [
+        e_step(parameters, prepared(parameters, alone(data, i)), torch.float64)
+        for i in range(len(data))
+        if data.lengths[i]
+    ]
     np.testing.assert_allclose(whole.transition, sum(one.transition for one in each), rtol=1e-12)
     np.testing.assert_allclose(whole.ends, sum(one.ends for one in each), rtol=1e-12)
     for at in range(3):
@@ -273,7 +297,10 @@ def test_forward_equals_backward_at_every_step():
     parameters, data = some_data(1, [30])
     (bucket,) = prepared(parameters, data)
     log_b, chain = log_evidence_of(parameters, bucket), parameters.chain(torch.float64)
-    alpha, beta = log_forward(chain.start.log(), chain.transition.log(), log_b), log_backward(chain.transition.log(), log_b)
+    alpha, beta = (
+        log_forward(chain.start.log(), chain.transition.log(), log_b),
+        log_backward(chain.transition.log(), log_b),
+    )
     log_p = torch.logsumexp(alpha + beta, 2)
     np.testing.assert_allclose(log_p, np.full(log_p.shape, log_likelihoods(parameters, [bucket], 1)[0]), rtol=1e-12)
     gamma = posterior(parameters, bucket)
@@ -317,11 +344,18 @@ def test_a_chain_that_never_forgets_is_run_step_by_step():
 
 def test_an_outlier_in_a_long_sequence_is_exact_too():
     parameters, data = some_data(4, [2500], holes=0)
-    parameters = Parameters(np.array([1.0, 0, 0]), np.triu(np.full((3, 3), 1 / 3)) / np.array([[1], [2 / 3], [1 / 3]]), parameters.emissions[:1])
+    parameters = Parameters(
+        np.array([1.0, 0, 0]),
+        np.triu(np.full((3, 3), 1 / 3)) / np.array([[1], [2 / 3], [1 / 3]]),
+        parameters.emissions[:1],
+    )
     x = data.parts[0].copy()
     x[1200] = 1e4
     (bucket,) = prepared(parameters, Sequences(data.lengths, (x,)))
-    exact = log_forward(*(t.log() for t in parameters.chain(torch.float64)), log_evidence_of(parameters, bucket.whole(parameters.emissions)))
+    exact = log_forward(
+        *(t.log() for t in parameters.chain(torch.float64)),
+        log_evidence_of(parameters, bucket.whole(parameters.emissions)),
+    )
     assert log_likelihoods(parameters, [bucket], 1)[0] == pytest.approx(float(torch.logsumexp(exact[-1], 1)), rel=1e-12)
     assert np.isfinite(e_step(parameters, [bucket], torch.float64).log_likelihood)
 
@@ -364,7 +398,11 @@ def test_uniform_transitions_are_a_mixture():
     weights, emission = draw.dirichlet(np.ones(3)), diagonal(draw.normal(size=(3, 1)), draw.uniform(0.5, 1, (3, 1)))
     x = draw.normal(size=(25, 1))
     parameters = Parameters(weights, np.tile(weights, (3, 1)), (emission,))
-    density = weights * np.exp(-((x - emission.mean.T) ** 2) / 2 / emission.variance.T) / np.sqrt(2 * np.pi * emission.variance.T)
+    density = (
+        weights
+        * np.exp(-((x - emission.mean.T) ** 2) / 2 / emission.variance.T)
+        / np.sqrt(2 * np.pi * emission.variance.T)
+    )
     found = log_likelihoods(parameters, prepared(parameters, Sequences(np.array([25]), (x,))), 1)
     assert found[0] == pytest.approx(np.log(density.sum(1)).sum(), rel=1e-13)
 
@@ -374,7 +412,12 @@ def test_viterbi_equals_the_best_of_all_paths():
     (bucket,) = prepared(parameters, data)
     log_b = log_evidence_of(parameters, bucket)[:, 0].numpy()
     best = max(
-        (np.log(parameters.start[z[0]]) + sum(np.log(parameters.transition[a, b]) for a, b in itertools.pairwise(z)) + log_b[range(6), z].sum(), z)
+        (
+            np.log(parameters.start[z[0]])
+            + sum(np.log(parameters.transition[a, b]) for a, b in itertools.pairwise(z))
+            + log_b[range(6), z].sum(),
+            z,
+        )
         for z in itertools.product(range(3), repeat=6)
     )
     path, log_p = viterbi(parameters.chain(torch.float64), log_evidence_of(parameters, bucket))
@@ -402,9 +445,17 @@ def test_em_never_lowers_the_objective(seed, lengths, kind, prior):
         emission = Full(d.mean, np.broadcast_to(shared, (3, 2, 2)).copy(), d.shift, np.full(2, 1e-3), kind == "tied")
     else:
         d = parameters.emissions[0]
-        emission = Diagonal(d.mean, d.variance if kind == "diag" else np.broadcast_to(d.variance.mean(1)[:, None], (3, 2)), d.shift, np.full(2, 1e-3), kind == "spherical")
+        emission = Diagonal(
+            d.mean,
+            d.variance if kind == "diag" else np.broadcast_to(d.variance.mean(1)[:, None], (3, 2)),
+            d.shift,
+            np.full(2, 1e-3),
+            kind == "spherical",
+        )
     config = Config(transition_prior=prior, emission_prior=prior)
-    parameters = Parameters(parameters.start, parameters.transition, (emission, *parameters.emissions[1:]), parameters.end)
+    parameters = Parameters(
+        parameters.start, parameters.transition, (emission, *parameters.emissions[1:]), parameters.end
+    )
     batches, last = prepared(parameters, data), -np.inf
     for _ in range(6):
         found = e_step(parameters, batches, torch.float64)
@@ -427,7 +478,9 @@ def test_a_full_covariance_with_missing_cells_is_the_marginal_and_its_em_is_exac
         at = np.flatnonzero(~np.isnan(row))
         for k in range(2):
             c, away = covariance[k][np.ix_(at, at)], row[at] - emission.mean[k, at]
-            expected = -0.5 * (away @ np.linalg.solve(c, away) + np.linalg.slogdet(2 * np.pi * c)[1]) if len(at) else 0.0
+            expected = (
+                -0.5 * (away @ np.linalg.solve(c, away) + np.linalg.slogdet(2 * np.pi * c)[1]) if len(at) else 0.0
+            )
             assert found[k] == pytest.approx(expected, rel=1e-10, abs=1e-10)
     complete = np.where(np.isnan(x), 0.5, x)
     whole = emission.sums(torch.from_numpy(complete), torch.ones(40, 2, dtype=torch.float64)).numpy()
@@ -438,12 +491,18 @@ def test_a_full_covariance_with_missing_cells_is_the_marginal_and_its_em_is_exac
 def test_one_state_is_the_maximum_likelihood_fit_of_independent_steps():
     parameters, data = some_data(11, [60, 40], holes=0)
     d, p, c = parameters.emissions
-    one = Parameters(np.ones(1), np.ones((1, 1)), (diagonal(d.mean[:1], d.variance[:1]), Poisson(p.rate[:1]), Categorical(c.probability[:1], 1e-3)))
+    one = Parameters(
+        np.ones(1),
+        np.ones((1, 1)),
+        (diagonal(d.mean[:1], d.variance[:1]), Poisson(p.rate[:1]), Categorical(c.probability[:1], 1e-3)),
+    )
     fitted = m_step(one, e_step(one, prepared(one, data), torch.float64), ML)
     np.testing.assert_allclose(fitted.emissions[0].mean[0], data.parts[0].mean(0), rtol=1e-12)
     np.testing.assert_allclose(fitted.emissions[0].variance[0], data.parts[0].var(0), rtol=1e-11)
     np.testing.assert_allclose(fitted.emissions[1].rate[0], data.parts[1].mean(0), rtol=1e-12)
-    np.testing.assert_allclose(fitted.emissions[2].probability[0], np.bincount(data.parts[2], minlength=4)[:4] / 100, rtol=1e-12)
+    np.testing.assert_allclose(
+        fitted.emissions[2].probability[0], np.bincount(data.parts[2], minlength=4)[:4] / 100, rtol=1e-12
+    )
 
 
 def test_float32_data_with_an_offset_keep_their_digits():

@@ -5,16 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from genreg.hooks import hookimpl
-from genreg.specs import ModelFamily, Report, Settings, Trained
 from pydantic import Field
 
+from genreg.hooks import hookimpl
+from genreg.specs import ModelFamily, Report, Settings, Trained
 from genreg_hmm.config import Config, columns, conditions
 
 if TYPE_CHECKING:
     from genreg.checkpoint import Weights
     from genreg.data import Source
-
     from genreg_hmm.model import HiddenMarkov
 
 

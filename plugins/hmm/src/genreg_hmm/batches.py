@@ -12,9 +12,9 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from genreg.draft import Array
 from torch import Tensor
 
+from genreg.draft import Array
 from genreg_hmm.emissions import Emission
 from genreg_hmm.sequences import Sequences
 
@@ -80,8 +80,8 @@ class Bucket:
 
 
 def buckets(
-    data: Sequences, emissions: tuple[Emission, ...], states: int, *, device: str = "cpu", dtype: torch.dtype = torch.float64,
-    cut: bool = True,
+    data: Sequences, emissions: tuple[Emission, ...], states: int, *, device: str = "cpu",
+    dtype: torch.dtype = torch.float64, cut: bool = True,
 ) -> Iterator[Bucket]:  # fmt: skip
     """All sequences that have a step, in batches; ``states`` bounds how many go together."""
     prepared = [one.prepare(cells) for one, cells in zip(emissions, data.parts, strict=True)]
@@ -91,7 +91,16 @@ def buckets(
     short = np.setdiff1d(np.flatnonzero(data.lengths > 0), long)
     room = BYTES // (states * (4 if dtype == torch.float32 else 8))
     for chosen in _groups(data.lengths, short, room):
-        yield _bucket(prepared, emissions, data.offsets[chosen], data.lengths[chosen], np.ones(len(chosen), bool), chosen, device, dtype)
+        yield _bucket(
+            prepared,
+            emissions,
+            data.offsets[chosen],
+            data.lengths[chosen],
+            np.ones(len(chosen), bool),
+            chosen,
+            device,
+            dtype,
+        )
     if len(long):
         pieces = [np.arange(0, data.lengths[row], PIECE) for row in long]
         rows = np.repeat(long, [len(p) for p in pieces])

@@ -6,10 +6,11 @@ import re
 from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
+from pydantic import Field, field_validator, model_validator
+
 from genreg.data import notes
 from genreg.errors import DataError
 from genreg.specs import Condition, Settings
-from pydantic import Field, field_validator, model_validator
 
 INTERNAL: dict[str, Any] = {"internal": True}
 LONGEST = 10_000  # steps that a sample with a learned end may take
@@ -38,19 +39,28 @@ class Config(Settings, frozen=True):
 
     states: int | str = Field(default=4, description="how many hidden states, or a range such as 2-12 to choose from")
     emission: Literal["auto", "gaussian", "categorical", "poisson"] = Field(
-        default="auto", description="of list columns: auto takes decimals as gaussian, whole numbers as poisson, text as categorical"
+        default="auto",
+        description="of list columns: auto takes decimals as gaussian, whole numbers as poisson, text as categorical",
     )
     covariance: Literal["diag", "spherical", "full", "tied"] = Field(
         default="diag", description="of gaussian columns: tied is one full matrix for all states"
     )
     unit: Literal["character", "word"] = Field(default="character", description="a step of a text column")
-    topology: Literal["ergodic", "left-right", "banded"] = Field(default="ergodic", description="which transitions there are")
+    topology: Literal["ergodic", "left-right", "banded"] = Field(
+        default="ergodic", description="which transitions there are"
+    )
     band: int | None = Field(
-        default=None, ge=1, description="how many states a transition may skip to: banded to both sides (1), left-right ahead"
+        default=None,
+        ge=1,
+        description="how many states a transition may skip to: banded to both sides (1), left-right ahead",
     )
     mask: list[list[int]] = Field(default=[], description="rows of 0 and 1, one per state, in place of a topology")
-    end: bool = Field(default=False, description="learn in which states sequences end, so that samples end by themselves")
-    start: Literal["kmeans", "random"] = Field(default="kmeans", description="where EM starts; symbols always start at random")
+    end: bool = Field(
+        default=False, description="learn in which states sequences end, so that samples end by themselves"
+    )
+    start: Literal["kmeans", "random"] = Field(
+        default="kmeans", description="where EM starts; symbols always start at random"
+    )
     restarts: int = Field(default=1, ge=1, le=1000, description="starts, of which the best is kept")
     iterations: int = Field(default=100, ge=1, description="EM steps at most")
     tolerance: float = Field(default=1e-5, ge=0, description="stop when a step gains fewer nats per observation")
@@ -128,7 +138,10 @@ def kind_of(field: pa.Field[Any], config: Config) -> Kind:
     text = pa.types.is_string(leaf) or pa.types.is_large_string(leaf) or pa.types.is_boolean(leaf)
     numbers = pa.types.is_integer(leaf) or pa.types.is_floating(leaf)
     if not (text or numbers):
-        raise DataError(f"column {field.name} holds lists of {leaf}, neither numbers nor text: leave it out with --drop {field.name}")
+        raise DataError(
+            f"column {field.name} holds lists of {leaf}, neither numbers nor text: "
+            f"leave it out with --drop {field.name}"
+        )
     if text or notes(field).get("values"):
         return "categorical"
     if config.emission != "auto":
@@ -165,6 +178,8 @@ def conditions(config: Config) -> list[Condition]:
         found.append(Condition("top_k", pa.int64(), "draw from the k likeliest symbols of a state"))
         found.append(Condition("top_p", pa.float64(), "draw from the likeliest symbols that hold this share"))
     for column in config.columns:
-        what = "the whole text, as observed" if column.kind == "text" else "an observed sequence; its nulls are filled in"
+        what = (
+            "the whole text, as observed" if column.kind == "text" else "an observed sequence; its nulls are filled in"
+        )
         found.append(Condition(column.name, schema.field(column.name).type, what, column=column.name))
     return found

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from genreg.data import noted
-from genreg.draft import Array, Batch
 from torch import Tensor
 
+from genreg.data import noted
+from genreg.draft import Array, Batch
 from genreg_hmm.batches import Bucket, buckets
+from genreg_hmm.categorical import Categorical
 from genreg_hmm.config import Config
-from genreg_hmm.emissions import Categorical, Diagonal, Emission, Poisson
+from genreg_hmm.emissions import Diagonal, Emission, Poisson
 from genreg_hmm.inference import viterbi
 from genreg_hmm.learning import Parameters, log_evidence_of, posterior
 from genreg_hmm.sequences import Sequences, as_lists
@@ -75,4 +76,3 @@ def _next_state(parameters: Parameters, bucket: Bucket, probabilities: Tensor) -
         now = now / np.maximum(now.sum(1, keepdims=True), np.finfo(np.float64).tiny)
     ahead: Array = now @ parameters.transition
     return ahead
-

@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from genreg.draft import Array
 from torch import Tensor
 
+from genreg.draft import Array
+from genreg_hmm.categorical import Evidence, Knobs
 from genreg_hmm.config import Config
-from genreg_hmm.emissions import Evidence, Knobs, scaled
+from genreg_hmm.emissions import scaled
 
 
 class Conditional(NamedTuple):
@@ -127,7 +128,9 @@ class Full:
                 inside, at = self._given(seen, hidden), at_.numpy()
                 factor = np.sqrt(knobs.temperature) * np.linalg.cholesky(inside.covariance)
                 z = states[at]
-                for row, column in enumerate(hidden):  # sums in a fixed order: one seed is one sample, whatever the batch
+                for row, column in enumerate(
+                    hidden
+                ):  # sums in a fixed order: one seed is one sample, whatever the batch
                     total = inside.at_rest[z, row] + self.shift[column]
                     for s, other in enumerate(seen):
                         total = total + inside.gain[z, row, s] * (cells[at, other] - self.shift[other])

@@ -3,9 +3,9 @@
 Everything is time-major and batched: T steps of B blocks over K states. A block is a whole sequence, padded on the
 right with evidence 1, or a piece of a long one; pieces are swept side by side, and their boundary messages iterated to
 the fixed point, which is the sequential recursion. Probabilities are scaled (Rabiner, "A tutorial on hidden Markov
-models", 1989): alpha_t = (alpha_{t-1} A) e_t / s_t, beta_{t-1} = A (e_t / s_t beta_t). Any s_t will do, so long as the last
-one makes alpha sum to 1: then alpha_t beta_t sums to 1 at every step, and log p(x) = sum log s_t. Where a scale comes
-too near to 0, the caller takes the exact recursions in log space at the end of this file.
+models", 1989): alpha_t = (alpha_{t-1} A) e_t / s_t, beta_{t-1} = A (e_t / s_t beta_t). Any s_t will do, so long as the
+last one makes alpha sum to 1: then alpha_t beta_t sums to 1 at every step, and log p(x) = sum log s_t. Where a scale
+comes too near to 0, the caller takes the exact recursions in log space at the end of this file.
 """
 
 from __future__ import annotations
@@ -52,14 +52,20 @@ def floor_of(dtype: torch.dtype, every: int) -> float:
 # ---- sweeps ----
 
 
-def forward(first: Tensor, transition: Tensor, evidence: Tensor, *, every: int = EVERY, out: Scaled | None = None) -> Scaled:
+def forward(
+    first: Tensor, transition: Tensor, evidence: Tensor, *, every: int = EVERY, out: Scaled | None = None
+) -> Scaled:
     """alpha and scales from the messages ``first`` [B, K] (p of the first state, before its evidence)."""
     steps, blocks, states = evidence.shape
     alpha, scale = out or Scaled(torch.empty_like(evidence), evidence.new_empty(steps, blocks))
     ones = evidence.new_ones(states)
     rows, seen, scales = alpha.unbind(0), evidence.unbind(0), scale.fill_(1).unbind(0)
     for t in range(steps):
-        a = torch.mm(rows[t - 1], transition, out=rows[t]).mul_(seen[t]) if t else torch.mul(first, seen[0], out=rows[0])
+        a = (
+            torch.mm(rows[t - 1], transition, out=rows[t]).mul_(seen[t])
+            if t
+            else torch.mul(first, seen[0], out=rows[0])
+        )
         if t % every == every - 1 or t == steps - 1:
             a.div_(torch.mv(a, ones, out=scales[t]).unsqueeze(1))
     return Scaled(alpha, scale)
@@ -87,14 +93,18 @@ def tolerance_of(dtype: torch.dtype) -> float:
     return 1e-5 if dtype == torch.float32 else 1e-10
 
 
-def block_forward(chain: Chain, evidence: Tensor, first: Tensor, *, every: int = EVERY, out: Scaled | None = None) -> Scaled | None:
+def block_forward(
+    chain: Chain, evidence: Tensor, first: Tensor, *, every: int = EVERY, out: Scaled | None = None
+) -> Scaled | None:
     """alpha and scales of pieces in order; ``first`` [B] marks those that begin a sequence. None: it never forgets."""
     blocks, states = evidence.shape[1:]
     start = chain.start.expand(blocks, states)
     if bool(first.all()):
         return forward(start, chain.transition, evidence, every=every, out=out)
     warm = evidence[-WARM_UP:]
-    message = forward(torch.full_like(start, 1 / states), chain.transition, warm, every=every).alpha[-1] @ chain.transition
+    message = (
+        forward(torch.full_like(start, 1 / states), chain.transition, warm, every=every).alpha[-1] @ chain.transition
+    )
     for _ in range(SWEEPS):
         entering = torch.where(first[:, None], start, message.roll(1, 0))
         found = forward(entering, chain.transition, evidence, every=every, out=out)
@@ -105,7 +115,9 @@ def block_forward(chain: Chain, evidence: Tensor, first: Tensor, *, every: int =
     return None
 
 
-def block_backward(chain: Chain, weighted: Tensor, alpha_last: Tensor, first: Tensor, beta: Tensor, product: Tensor) -> bool:
+def block_backward(
+    chain: Chain, weighted: Tensor, alpha_last: Tensor, first: Tensor, beta: Tensor, product: Tensor
+) -> bool:
     """beta and the product of pieces in order; False where the chain never forgets."""
     final = first.roll(-1, 0)[:, None]
     ones = torch.ones_like(alpha_last)
@@ -132,7 +144,9 @@ def block_backward(chain: Chain, weighted: Tensor, alpha_last: Tensor, first: Te
 # ---- posteriors ----
 
 
-def expectations(chain: Chain, evidence: Tensor, found: Scaled, first: Tensor, real: Tensor | None, beta: Tensor, spare: Tensor) -> Expected | None:
+def expectations(
+    chain: Chain, evidence: Tensor, found: Scaled, first: Tensor, real: Tensor | None, beta: Tensor, spare: Tensor
+) -> Expected | None:
     """Expected states and transitions; evidence is overwritten, ``real`` [T, B] marks steps that are no padding."""
     joined = not bool(first.all())
     weighted = evidence.div_(found.scale.unsqueeze(2))

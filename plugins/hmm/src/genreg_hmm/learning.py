@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from genreg.draft import Array
 from torch import Tensor
 
+from genreg.draft import Array
 from genreg_hmm.batches import ENDS, GOES_ON, Bucket
+from genreg_hmm.categorical import simplex
 from genreg_hmm.config import Config
-from genreg_hmm.emissions import Emission, labelled, simplex
+from genreg_hmm.emissions import Emission, labelled
 from genreg_hmm.inference import (
     EVERY,
     Chain,
@@ -116,7 +117,9 @@ def evidence_of(parameters: Parameters, bucket: Bucket, dtype: torch.dtype) -> E
         table = np.stack([1 - parameters.end, parameters.end, np.ones(parameters.states)])
         total *= torch.as_tensor(table, dtype=dtype, device=total.device)[bucket.ends]
     none = torch.zeros(shape[1], dtype=torch.float64, device=total.device)
-    return Evidences(total.view(shape), none if log_scale is None else log_scale, none.bool() if sharp is None else sharp)
+    return Evidences(
+        total.view(shape), none if log_scale is None else log_scale, none.bool() if sharp is None else sharp
+    )
 
 
 def log_evidence_of(parameters: Parameters, bucket: Bucket) -> Tensor:
@@ -134,7 +137,9 @@ def log_evidence_of(parameters: Parameters, bucket: Bucket) -> Tensor:
 # ---- the E-step ----
 
 
-def e_step(parameters: Parameters, batches: Iterable[Bucket], dtype: torch.dtype, work: Workspace | None = None) -> Statistics:
+def e_step(
+    parameters: Parameters, batches: Iterable[Bucket], dtype: torch.dtype, work: Workspace | None = None
+) -> Statistics:
     """Expected counts over all batches."""
     total = Statistics(sums=[0.0] * len(parameters.emissions))
     work = work or Workspace()
@@ -144,7 +149,7 @@ def e_step(parameters: Parameters, batches: Iterable[Bucket], dtype: torch.dtype
 
 
 def _forward(parameters: Parameters, bucket: Bucket, seen: Evidences, work: Workspace) -> tuple[Scaled | None, Tensor]:
-    """alpha and scales, and the blocks for which they will not do; every step is scaled where every fourth is not enough."""
+    """alpha and scales, and the blocks for which they will not do, though every step be scaled."""
     evidence, chain = seen.scaled, parameters.chain(seen.scaled.dtype, seen.scaled.device)
     out = Scaled(work.like("alpha", evidence.shape, evidence), work.like("scale", evidence.shape[:2], evidence))
     bad = seen.risky
@@ -152,7 +157,9 @@ def _forward(parameters: Parameters, bucket: Bucket, seen: Evidences, work: Work
         found = block_forward(chain, evidence, bucket.first, every=every, out=out)
         if found is None:
             return None, bad
-        bad = ~(found.scale.amin(0) > floor_of(evidence.dtype, every)) | ~torch.isfinite(found.scale).all(0) | seen.risky
+        bad = (
+            ~(found.scale.amin(0) > floor_of(evidence.dtype, every)) | ~torch.isfinite(found.scale).all(0) | seen.risky
+        )
         if not bool((bad & ~seen.risky).any()):
             break
     return found, bad
@@ -190,7 +197,13 @@ def _add_in_log_space(total: Statistics, parameters: Parameters, bucket: Bucket)
 
 
 def _add(
-    total: Statistics, parameters: Parameters, bucket: Bucket, log_p: Tensor, gamma: Tensor, start: Tensor, pairs: Tensor
+    total: Statistics,
+    parameters: Parameters,
+    bucket: Bucket,
+    log_p: Tensor,
+    gamma: Tensor,
+    start: Tensor,
+    pairs: Tensor,
 ) -> None:
     possible = torch.isfinite(log_p)
     total.log_likelihood += float(log_p[possible].sum())
@@ -206,7 +219,9 @@ def _add(
     total.mass = total.mass + flat.double().sum(0).cpu().numpy()
 
 
-def log_likelihoods(parameters: Parameters, batches: Iterable[Bucket], rows: int, dtype: torch.dtype = torch.float64) -> Array:
+def log_likelihoods(
+    parameters: Parameters, batches: Iterable[Bucket], rows: int, dtype: torch.dtype = torch.float64
+) -> Array:
     """log p(x) of each sequence, by the forward recursion alone: float64 [rows]; 0 for a sequence without steps."""
     out, work = np.zeros(rows), Workspace()
 
@@ -237,11 +252,15 @@ def posterior(parameters: Parameters, bucket: Bucket, dtype: torch.dtype = torch
     found, bad = _forward(parameters, bucket, seen, Workspace())
     assert found is not None
     chain = parameters.chain(dtype, seen.scaled.device)
-    expected = expectations(chain, seen.scaled, found, bucket.first, bucket.real, torch.empty_like(seen.scaled), seen.scaled)
+    expected = expectations(
+        chain, seen.scaled, found, bucket.first, bucket.real, torch.empty_like(seen.scaled), seen.scaled
+    )
     assert expected is not None
     if bool(bad.any()):
         own = bucket.take(np.flatnonzero(bad.cpu().numpy()))
-        exact = log_expectations(parameters.chain(torch.float64, bucket.first.device), log_evidence_of(parameters, own), _real(own))
+        exact = log_expectations(
+            parameters.chain(torch.float64, bucket.first.device), log_evidence_of(parameters, own), _real(own)
+        )
         expected.state[:, bad] = exact.state.to(dtype)
     return expected.state
 
@@ -288,7 +307,9 @@ class Learned:
     """Where EM ended."""
 
     parameters: Parameters
-    history: list[float]  # the objective before each step, and at the end: log-likelihood, and log prior where there is one
+    history: list[
+        float
+    ]  # the objective before each step, and at the end: log-likelihood, and log prior where there is one
     first: float  # the log-likelihood that EM started from
     log_likelihood: float
     mass: Array  # [K]: expected steps in each state

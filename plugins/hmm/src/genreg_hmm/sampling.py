@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import chain as chained
 
 import numpy as np
+
 from genreg.draft import Array, Seeds
 from genreg.errors import Unsupported
 
@@ -29,7 +30,9 @@ class Observed:
     lengths: Array
 
 
-def draw_paths(start: Array, transition: Array, uniforms: Array, seeds: Seeds, observed: Observed | None = None) -> Array:
+def draw_paths(
+    start: Array, transition: Array, uniforms: Array, seeds: Seeds, observed: Observed | None = None
+) -> Array:
     """One state per uniform [n, T]: int64 [n, T]; raises Unsupported where what is observed is impossible."""
     rows, steps = uniforms.shape
     if not rows or not steps:
@@ -44,7 +47,12 @@ def draw_paths(start: Array, transition: Array, uniforms: Array, seeds: Seeds, o
     if rows > size:
         pieces = (slice(at, at + size) for at in range(0, rows, size))
         return np.concatenate(
-            [draw_paths(start, transition, uniforms[p], seeds[p], Observed(observed.log_evidence[p], observed.lengths[p])) for p in pieces]
+            [
+                draw_paths(
+                    start, transition, uniforms[p], seeds[p], Observed(observed.log_evidence[p], observed.lengths[p])
+                )
+                for p in pieces
+            ]
         )
     return _draw_given(first, transition, uniforms, seeds, observed)
 

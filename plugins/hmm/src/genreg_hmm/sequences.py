@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
 from genreg.draft import Array, Batch
 from genreg.errors import DataError
-
 from genreg_hmm.config import Column, Config
 
 LARGEST_COUNT = 10**9
-CJK = "\u2e80-\u303f\u3041-\u30ff\u31f0-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # no spaces between words
+CJK = (
+    "\u2e80-\u303f\u3041-\u30ff\u31f0-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # no spaces between words
+)
 WORD = re.compile(rf"[{CJK}\uff00-\uffef]|[^\W{CJK}\uff00-\uffef]+(?:['’-][^\W{CJK}]+)*|[^\w\s]")
 WIDE = re.compile(rf"[{CJK}\uff00-\uffef]")
 OPENING, CLOSING = "([{“‘`/-", ")]},.;:!?”’/-"
@@ -55,7 +57,9 @@ def sequences(config: Config, batch: Batch, *, first_row: int = 0) -> Sequences:
     lengths = np.maximum(lengths, 0)
     parts = []
     for part in config.parts:
-        cells = [_filled(lengths, *cut[c.name], missing(c)) if c.name in cut else _nothing(lengths, c) for c in part.columns]
+        cells = [
+            _filled(lengths, *cut[c.name], missing(c)) if c.name in cut else _nothing(lengths, c) for c in part.columns
+        ]
         parts.append(cells[0] if part.kind in ("categorical", "text") else np.stack(cells, 1))
     return Sequences(lengths, tuple(parts))
 
@@ -84,8 +88,8 @@ def _refuse_unequal(lengths: Array, own: Array, name: str, first_row: int) -> No
     if len(wrong):
         row = int(wrong[0])
         raise DataError(
-            f"row {first_row + row + 1}: column {name} has {own[row]} steps, and the columns before it have {lengths[row]}: "
-            "the lists of one row must be of one length"
+            f"row {first_row + row + 1}: column {name} has {own[row]} steps, and the columns before it have "
+            f"{lengths[row]}: the lists of one row must be of one length"
         )
 
 
@@ -109,21 +113,22 @@ def _numbers(leaf: Any, column: Column) -> Array:
     values = np.array(leaf.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
     if (~np.isfinite(values) & np.asarray(leaf.is_valid())).any():
         raise DataError(
-            f"column {column.name} has NaN or infinity in its lists, which are not missing values: write null for what is missing"
+            f"column {column.name} has NaN or infinity in its lists, which are not missing values: "
+            "write null for what is missing"
         )
     if column.kind == "poisson":
         wrong = (values < 0) | (values != np.rint(values)) | (values > LARGEST_COUNT)
         if (wrong & ~np.isnan(values)).any():
             raise DataError(
-                f"column {column.name} has {values[wrong & ~np.isnan(values)][0]:g}, and counts are whole numbers from 0 to "
-                f"{LARGEST_COUNT:,}: --set emission=gaussian, or categorical"
+                f"column {column.name} has {values[wrong & ~np.isnan(values)][0]:g}, and counts are whole numbers "
+                f"from 0 to {LARGEST_COUNT:,}: --set emission=gaussian, or categorical"
             )
     return values
 
 
 def symbol_codes(leaf: Any, values: Sequence[Any]) -> Array:
     """Codes of an array's symbols: V where a symbol is unknown, V + 1 where it is null."""
-    known = pa.array(values, leaf.type if values else leaf.type)
+    known = pa.array(values, leaf.type)
     codes = pc.fill_null(pc.index_in(leaf, value_set=known), len(values))
     found: Array = pc.if_else(pc.is_valid(leaf), codes, len(values) + 1).to_numpy(zero_copy_only=False).astype(np.int64)
     return found

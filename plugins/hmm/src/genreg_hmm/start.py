@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+
 from genreg.draft import Array
 from genreg.errors import DataError
 from genreg.random import Stream, uniform
-
+from genreg_hmm.categorical import Categorical
 from genreg_hmm.config import Config, Part
-from genreg_hmm.emissions import LEAST_RATE, Categorical, Diagonal, Emission, Poisson
+from genreg_hmm.emissions import LEAST_RATE, Diagonal, Emission, Poisson
 from genreg_hmm.gaussian import Full, floored
 from genreg_hmm.learning import Parameters
 from genreg_hmm.model import unknown_probability
@@ -44,7 +45,8 @@ def first_guess(config: Config, states: int, data: Sequences, *, seed: int, rest
     at = np.unique(np.linspace(0, steps - 1, min(steps, SAMPLE)).astype(np.int64))
     labels = _labels(config, states, data, at, chance)
     emissions = tuple(
-        _emission(config, part, cells, at, labels, states, chance) for part, cells in zip(config.parts, data.parts, strict=True)
+        _emission(config, part, cells, at, labels, states, chance)
+        for part, cells in zip(config.parts, data.parts, strict=True)
     )
     end = np.full(states, max(len(data), 1) / steps) if config.end else None
     return Parameters(start / start.sum(), transition / transition.sum(1, keepdims=True), emissions, end)
@@ -59,7 +61,8 @@ class Chance:
     def uniform(self, *shape: int) -> Array:
         """The next uniforms."""
         self._step += 1
-        return uniform(self._seeds, shape, stream=Stream.INIT, step=self._step)[0]
+        drawn: Array = uniform(self._seeds, shape, stream=Stream.INIT, step=self._step)[0]
+        return drawn
 
 
 def _labels(config: Config, states: int, data: Sequences, at: Array, chance: Chance) -> Array:
@@ -67,7 +70,7 @@ def _labels(config: Config, states: int, data: Sequences, at: Array, chance: Cha
     if config.topology == "left-right" and not config.mask and config.start == "kmeans":
         place = np.arange(int(data.lengths.sum())) - np.repeat(data.offsets[:-1], data.lengths)
         share = place / np.repeat(data.lengths, data.lengths)
-        return (share * states).astype(np.int64)[at]
+        return np.asarray((share * states).astype(np.int64)[at])
     dense = [_spread(part, cells[at]) for part, cells in zip(config.parts, data.parts, strict=True) if cells.ndim == 2]
     if not dense:
         return np.zeros(len(at), np.int64)
@@ -101,10 +104,8 @@ def kmeans(points: Array, count: int, chance: Chance) -> Array:
     distance = ((points - centers[0]) ** 2).sum(1)
     for u in draws[1:]:
         cdf = np.cumsum(distance)
-        if cdf[-1] > 0:
-            at = int(np.searchsorted(cdf, u * cdf[-1], side="right"))
-        else:  # fewer different points than clusters
-            at = int(u * len(points))
+        apart = cdf[-1] > 0  # else there are fewer different points than clusters
+        at = int(np.searchsorted(cdf, u * cdf[-1], side="right") if apart else u * len(points))
         centers = np.vstack([centers, points[at]])
         distance = np.minimum(distance, ((points - points[at]) ** 2).sum(1))
     for _ in range(ROUNDS):
@@ -137,7 +138,9 @@ def _emission(
     if part.kind == "poisson":
         return Poisson(np.maximum(own * (0.9 + 0.2 * chance.uniform(*own.shape)), max(LEAST_RATE, 1e-3)))
     least = np.where(deviation > 0, config.variance_floor * deviation**2, CONSTANT * np.maximum(mean**2, 1))
-    spread = np.stack([_moments(cells[at][labels == k])[1] if (labels == k).any() else deviation for k in range(states)])
+    spread = np.stack(
+        [_moments(cells[at][labels == k])[1] if (labels == k).any() else deviation for k in range(states)]
+    )
     variance = np.maximum(np.where(seen, np.maximum(spread, 0.1 * deviation), deviation) ** 2, least)
     own = own + 0.1 * deviation * (chance.uniform(*own.shape) - 0.5)  # states that begin alike would stay alike
     if config.covariance in ("diag", "spherical"):
@@ -148,7 +151,7 @@ def _emission(
 
 
 def reseeded(parameters: Parameters, mass: Array, least: float, *, noise: float) -> Parameters | None:
-    """States without expected steps, though the chain allows them, as displaced copies of the fullest; None: there are none."""
+    """States that the chain allows and that have no steps, as displaced copies of the fullest; None: there are none."""
     reached = (parameters.start > 0) | (parameters.transition > 0).any(0)
     empty = np.flatnonzero((mass < least) & reached)
     if not len(empty):
@@ -183,4 +186,3 @@ def free_parameters(parameters: Parameters) -> int:
         else:
             count += sum(t.size for t in one.tensors().values())
     return count
-

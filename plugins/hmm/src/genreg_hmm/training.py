@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 import torch
+
 from genreg.data import Source, notes
 from genreg.draft import Array, Batch
 from genreg.errors import DataError, UsageError
 from genreg.specs import Report, Trained
-
 from genreg_hmm.batches import Bucket, buckets
 from genreg_hmm.config import Column, Config, bounds, kind_of
 from genreg_hmm.learning import LEAST_MASS, Learned, Parameters, learn, log_likelihoods
@@ -38,12 +38,16 @@ def described(config: Config, source: Source) -> Config:
         for name, seen in alphabets.items():
             seen.update(_symbols(batch, name, kinds[name], config.unit))
             if len(seen) > MOST_SYMBOLS:
-                raise DataError(f"column {name} has more than {MOST_SYMBOLS:,} different symbols: leave it out with --drop {name}")
+                raise DataError(
+                    f"column {name} has more than {MOST_SYMBOLS:,} different symbols: leave it out with --drop {name}"
+                )
     columns = []
     for field in source.schema:
         kind, values = kinds[field.name], alphabets.get(field.name, set())
         if kind in ("categorical", "text") and not values:
-            raise DataError(f"column {field.name} has no symbol in the training rows: leave it out with --drop {field.name}")
+            raise DataError(
+                f"column {field.name} has no symbol in the training rows: leave it out with --drop {field.name}"
+            )
         columns.append(Column(name=field.name, kind=kind, values=notes(field).get("values") or sorted(values)))
     return config.model_copy(update={"columns": columns})
 
@@ -81,7 +85,11 @@ class Data:
             report(row, source.rows)
         total = np.concatenate(lengths) if lengths else np.empty(0, np.int64)
         if not total.any():
-            raise DataError(f"none of the {len(total)} training rows holds a step: all sequences are empty" if len(total) else "there are no training rows")
+            raise DataError(
+                f"none of the {len(total)} training rows holds a step: all sequences are empty"
+                if len(total)
+                else "there are no training rows"
+            )
         return cls(config, source, _joined(chunks) if size <= HELD else None, total)
 
     @property
@@ -123,9 +131,13 @@ def _refuse_empty_columns(data: Data) -> None:
     for part, cells in zip(data.config.parts, some.parts, strict=True):
         for d, column in enumerate(part.columns if cells.ndim == 2 else []):
             if np.isnan(cells[:, d]).all():
-                raise DataError(f"column {column.name} has no value in the training rows: leave it out with --drop {column.name}")
+                raise DataError(
+                    f"column {column.name} has no value in the training rows: leave it out with --drop {column.name}"
+                )
             if np.nanmax(np.abs(cells[:, d])) > 1e150:
-                raise DataError(f"column {column.name} holds numbers whose squares overflow: leave it out with --drop {column.name}")
+                raise DataError(
+                    f"column {column.name} holds numbers whose squares overflow: leave it out with --drop {column.name}"
+                )
 
 
 # ---- fit ----
@@ -156,7 +168,13 @@ def fit(
             best = fitted
     assert best is not None
     found = best.learned.parameters
-    metrics = {"rows": float(len(data.lengths)), "steps": float(data.steps), "states": float(found.states), **best.metrics, **scores}
+    metrics = {
+        "rows": float(len(data.lengths)),
+        "steps": float(data.steps),
+        "states": float(found.states),
+        **best.metrics,
+        **scores,
+    }
     if (data.lengths == 0).any():
         metrics["rows_without_steps"] = float((data.lengths == 0).sum())
     tensors = {name: np.ascontiguousarray(t, np.float64) for name, t in found.tensors().items()}
@@ -210,9 +228,7 @@ def _without_empty_states(data: Data, start: Parameters, device: str, dtype: tor
     return best
 
 
-def _metrics(
-    config: Config, data: Data, learned: Learned, held_out: list[Sequences], device: str
-) -> dict[str, float]:
+def _metrics(config: Config, data: Data, learned: Learned, held_out: list[Sequences], device: str) -> dict[str, float]:
     free, found = free_parameters(learned.parameters), learned.parameters
     metrics = {
         "iterations": float(len(learned.history) - 1),
@@ -223,11 +239,12 @@ def _metrics(
     }
     total, steps = 0.0, 0
     for chunk in held_out:
-        total += float(log_likelihoods(found, buckets(chunk, found.emissions, found.states, device=device), len(chunk)).sum())
+        total += float(
+            log_likelihoods(found, buckets(chunk, found.emissions, found.states, device=device), len(chunk)).sum()
+        )
         steps += int(chunk.lengths.sum())
     if steps:
         metrics["validation_steps"], metrics["validation_log_prob_per_step"] = float(steps), total / steps
         if all(column.kind in ("categorical", "text") for column in config.columns):
             metrics["validation_bits_per_step"] = -total / steps / float(np.log(2))
     return metrics
-
