@@ -21,7 +21,7 @@ from genreg_hmm.sequences import Sequences
 BYTES = 16 << 20  # of one [T, B, K] array: what all of them take together stays near the cache
 LONG = 2000  # steps from which a sequence is cut, where there are few of them
 FEW = 64
-PIECE = 200  # steps of a piece
+PIECE = 128  # steps of a piece
 ENDS, GOES_ON, UNKNOWN = 1, 0, 2  # whether a sequence is known to end at a step
 
 

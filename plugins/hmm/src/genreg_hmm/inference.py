@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-WARM_UP = 64  # steps into the neighbouring block from which a boundary message is first guessed
+WARM_UP = 32  # steps into the neighbouring block from which a boundary message is first guessed
 SWEEPS = 8  # after which a chain that does not forget is run step by step
 EVERY = 4  # steps between two scalings
 
@@ -149,7 +149,9 @@ def expectations(
 ) -> Expected | None:
     """Expected states and transitions; evidence is overwritten, ``real`` [T, B] marks steps that are no padding."""
     joined = not bool(first.all())
-    weighted = evidence.div_(found.scale.unsqueeze(2))
+    for t in torch.nonzero((found.scale != 1).any(1)).squeeze(1).tolist():  # a quarter of the steps, as a rule
+        evidence[t].div_(found.scale[t].unsqueeze(1))
+    weighted = evidence
     product = spare if joined else weighted
     if not block_backward(chain, weighted, found.alpha[-1], first, beta, product):
         return None
