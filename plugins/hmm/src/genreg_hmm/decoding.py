@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,20 +21,38 @@ from genreg_hmm.learning import Parameters, log_evidence_of, posterior
 from genreg_hmm.sequences import Sequences, as_lists
 
 
-def inferred(config: Config, parameters: Parameters, data: Sequences, device: str = "cpu") -> Batch:
-    """One row per sequence: ``path``, ``marginal_path``, ``state_probabilities`` and ``next(column)``."""
+class Decoded(NamedTuple):
+    """Of n sequences that lie end to end, N steps in all."""
+
+    path: Array  # int64 [N], the likeliest as a whole
+    log_p: Array  # float64 [n], of that path
+    probability: Array  # float64 [N, K], of each state
+    ahead: Array  # float64 [n, K], of the state after the last step
+
+
+def decoded(parameters: Parameters, data: Sequences, device: str = "cpu") -> Decoded:
+    """Paths and probabilities of all sequences."""
     steps, states = int(data.lengths.sum()), parameters.states
-    path, gamma = np.zeros(steps, np.int64), np.zeros((steps, states))
-    ahead = np.tile(parameters.start, (len(data), 1))
+    found = Decoded(
+        np.zeros(steps, np.int64), np.zeros(len(data)), np.zeros((steps, states)),
+        np.tile(parameters.start, (len(data), 1)),
+    )  # fmt: skip
     for bucket in buckets(data, parameters.emissions, states, device=device, cut=False):
-        chain = parameters.chain(torch.float64, device)
-        best, _ = viterbi(chain, log_evidence_of(parameters, bucket))
+        best, log_p = viterbi(parameters.chain(torch.float64, device), log_evidence_of(parameters, bucket))
         probabilities = posterior(parameters, bucket)
         at = np.arange(bucket.steps)[:, None]
         real = at < bucket.lengths
         where = (data.offsets[bucket.row] + at)[real]
-        path[where], gamma[where] = best.cpu().numpy()[real], probabilities.cpu().numpy()[real]
-        ahead[bucket.row] = _next_state(parameters, bucket, probabilities)
+        found.path[where], found.log_p[bucket.row] = best.cpu().numpy()[real], log_p.cpu().numpy()
+        found.probability[where] = probabilities.cpu().numpy()[real]
+        found.ahead[bucket.row] = _next_state(parameters, bucket, probabilities)
+    return found
+
+
+def inferred(config: Config, parameters: Parameters, data: Sequences, device: str = "cpu") -> Batch:
+    """One row per sequence: ``path``, ``marginal_path``, ``state_probabilities`` and ``next(column)``."""
+    steps, states = int(data.lengths.sum()), parameters.states
+    path, _, gamma, ahead = decoded(parameters, data, device)
     probability = as_lists(as_lists(pa.array(gamma.reshape(-1)), np.full(steps, states)), data.lengths)
     found: dict[str, Any] = {
         "path": as_lists(pa.array(path, pa.int32()), data.lengths),

@@ -84,7 +84,7 @@ class Linear:
 
     def log_density(self, cells: Tensor, /) -> Tensor:
         """features . natural."""
-        return cells @ torch.as_tensor(self.natural, dtype=cells.dtype, device=cells.device)
+        return cells @ torch.as_tensor(np.array(self.natural), dtype=cells.dtype, device=cells.device)
 
     def evidence(self, cells: Tensor, dtype: torch.dtype, /) -> Evidence:
         """exp(log p - max over k of log p)."""
@@ -133,7 +133,7 @@ class Diagonal(Linear):
         seen, x, _ = cells.double().chunk(3, 1)
         out = cells.new_zeros(len(cells), len(self.mean), dtype=torch.float64)
         for m, v, there, column in zip((self.mean - self.shift).T, self.variance.T, seen.T, x.T, strict=True):
-            mean, variance = torch.as_tensor(m, device=out.device), torch.as_tensor(v, device=out.device)
+            mean, variance = (torch.as_tensor(np.array(one), device=out.device) for one in (m, v))
             out -= there[:, None] * ((column[:, None] - mean) ** 2 / variance + (2 * np.pi * variance).log()) / 2
         return out
 
@@ -195,7 +195,7 @@ class Poisson(Linear):
         seen, x, log_factorial = cells.double().chunk(3, 1)
         out = cells.new_zeros(len(cells), len(self.rate), dtype=torch.float64)
         for r, there, column, log_f in zip(self.rate.T, seen.T, x.T, log_factorial.T, strict=True):
-            rate = torch.as_tensor(r, device=out.device)
+            rate = torch.as_tensor(np.array(r), device=out.device)
             out += column[:, None] * rate.log() - there[:, None] * rate - log_f[:, None]
         return out
 
