@@ -4,8 +4,8 @@
     log p(x | y) for every class        = (x - c) @ (mean - c)/var - (x - c)^2 @ 1/(2 var) + constant(y)
 
 A product of squares loses what cancels. So sums that have lost too much are measured once more from their own means,
-and columns whose classes lie too many deviations apart are scored by the plain formula. Both are in the dtype of x; sums
-of chunks are added up in float64. Rows lie along the last axis. Shapes: m rows, C classes, G columns.
+and columns whose classes lie too many deviations apart are scored by the plain formula. Both are in the dtype of x;
+sums of chunks are added up in float64. Rows lie along the last axis. Shapes: m rows, C classes, G columns.
 """
 
 from __future__ import annotations
@@ -47,18 +47,19 @@ def ratio(a: Array, n: Array) -> Array:
 
 
 def shift_of(x: Array) -> Array:
-    """A number near the mean of each column [G], so that an offset cancels; of a constant column exactly the constant."""
+    """A number near the mean of each column [G], so that an offset cancels; exactly the constant of a constant one."""
     if not x.size:
         return np.zeros(len(x), x.dtype)
     seen = ~np.isnan(x)
     first = np.nan_to_num(np.take_along_axis(x, seen.argmax(1)[:, None], 1))[:, 0]
     with np.errstate(over="ignore", invalid="ignore"):
         near = first + np.where(seen, x - first[:, None], 0).mean(1)
-    return np.where(np.isfinite(near), near, first).astype(x.dtype, copy=False)
+    shift: Array = np.where(np.isfinite(near), near, first).astype(x.dtype, copy=False)
+    return shift
 
 
 def moments(x: Array, labels: Array, one_hot: Array, shift: Array) -> Moments:
-    """The moments of each class and column [C, G] of the cells that are not NaN; ``one_hot`` [m, C] holds the weights."""
+    """The moments of each class and column [C, G], NaN cells left out; ``one_hot`` [m, C] holds the rows' weights."""
     with np.errstate(over="ignore", invalid="ignore"):
         away = x - shift[:, None]
         seen = ~np.isnan(away)
