@@ -95,7 +95,7 @@ def test_any_subset_of_every_kind_is_conditioned_on_as_enumeration_does():
     batch = batch_of(model, observed)
     np.testing.assert_allclose(np.exp(model.log_prob(batch, SEEDS))[possible], expected.sum(1)[possible], rtol=1e-12)
     (yes,) = arrays(model.infer(batch, SEEDS), "p(yes)")
-    np.testing.assert_allclose(yes[possible], (expected[:, 1] / expected.sum(1))[possible], rtol=1e-11)
+    np.testing.assert_allclose(yes[possible], expected[possible, 1] / expected[possible].sum(1), rtol=1e-11)
     for exact in (True, False):
         rows = cells(model.config, batch)
         own = np.exp(log_joint(model.density, rows, exact=exact))
@@ -285,7 +285,8 @@ def test_a_row_of_weight_two_is_two_rows_in_every_kind():
         np.testing.assert_allclose(twice.tensors[name], array, rtol=1e-12, atol=1e-12, err_msg=name)
     assert twice.metrics == {"rows": 60, "weight": 60.0, "log_prob": pytest.approx(plain.metrics["log_prob"])}
     assert "w" not in [condition.name for condition in conditions(twice.config)]
-    assert sample(model, np.arange(20)).equals(sample(expected, np.arange(20)))
+    discrete = [sample(own, np.arange(20)).drop_columns(["weight"]) for own in (model, expected)]
+    assert discrete[0].equals(discrete[1])
 
 
 def test_small_weights_count_as_shares():

@@ -58,17 +58,20 @@ def shift_of(x: Array) -> Array:
     return shift
 
 
-def moments(x: Array, labels: Array, one_hot: Array, shift: Array) -> Moments:
-    """The moments of each class and column [C, G], NaN cells left out; ``one_hot`` [m, C] holds the rows' weights."""
+def moments(x: Array, labels: Array, one_hot: Array, shift: Array, *, missing: bool = True) -> Moments:
+    """The moments of each class and column [C, G]; ``one_hot`` [m, C] holds the rows' weights.
+
+    NaN cells are left out; without ``missing`` there are none, and a NaN becomes a mean.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         away = x - shift[:, None]
-        seen = ~np.isnan(away)
-        if not seen.all():
+        sums = away @ one_hot
+        n = np.tile((np.ones(len(one_hot), x.dtype) @ one_hot).astype(np.float64), (len(x), 1))
+        if missing and not np.isfinite(sums).all():  # 0 NaN = NaN: the product has met one
+            seen = ~np.isnan(away)
             away[~seen] = 0
-            n = (seen.astype(x.dtype) @ one_hot).astype(np.float64)
-        else:
-            n = np.tile(one_hot.sum(0, dtype=np.float64), (len(x), 1))
-        mean = ratio((away @ one_hot).astype(np.float64), n)
+            sums, n = away @ one_hot, (seen.astype(x.dtype) @ one_hot).astype(np.float64)
+        mean = ratio(sums.astype(np.float64), n)
         np.multiply(away, away, out=away)
         squares = (away @ one_hot).astype(np.float64)
         m2 = squares - mean**2 * n
@@ -128,11 +131,11 @@ class Quadratic:
         """The sum over the observed columns of x [G, m], for each class: [C, m], at least LEAST."""
         with np.errstate(over="ignore", invalid="ignore"):
             away = x - self.center[:, None]
-            seen = ~np.isnan(away)
-            if seen.all():
-                total: Array = self.linear @ away
+            total: Array = self.linear @ away
+            if np.isfinite(total.sum()):
                 total += self.constant.sum(1, keepdims=True).astype(x.dtype)
-            else:
+            else:  # 0 NaN = NaN: the product has met one, or a number that is far out
+                seen = ~np.isnan(away)
                 away[~seen] = 0
                 total = self.linear @ away
                 total += self.constant.astype(x.dtype) @ seen.astype(x.dtype)

@@ -286,7 +286,7 @@ def pieces(rows: Any, size: int = CHUNK) -> Iterator[tuple[slice, Any]]:
 
 def hot(codes: Array, weights: Array | None, classes: int, dtype: Any = np.float64) -> Array:
     """The weight of each row in the place of its class: [n, C]."""
-    one = np.eye(classes, dtype=dtype)[codes]
+    one: Array = np.take(np.eye(classes, dtype=dtype), codes, 0, mode="clip")
     if weights is not None:
         one *= weights[:, None].astype(dtype)
     return one

@@ -38,14 +38,15 @@ class GaussianNB(Classifier):
         own = Moments(*(np.zeros_like(part) for part in self._moments))
         every = Moments(*(np.zeros_like(part[:1]) for part in self._moments))
         for at, x in pieces(rows):
-            refuse_not_finite(x, "GaussianNB")
             columns = x.T.astype(self._dtype, copy=False)  # [d, m]
             weight = None if weights is None else weights[at]
             one_hot = hot(codes[at], weight, shape, self._dtype)
-            own = own.merge(moments(columns, codes[at], one_hot, self._shift))
+            own = own.merge(moments(columns, codes[at], one_hot, self._shift, missing=False))
             if weights is not None:
                 ones = np.ones((len(x), 1), self._dtype)
                 every = every.merge(moments(columns, np.zeros(len(x), np.int64), ones, self._shift))
+        if not np.isfinite(own.mean).all():
+            refuse_not_finite(rows, "GaussianNB")
         whole = own.overall() if weights is None else Moments(*(part[0] for part in every))
         self._moments, self._unweighted = self._moments.merge(own), self._unweighted.merge(whole)
         self._class_count = self._class_count + np.bincount(codes, weights, minlength=shape)
@@ -69,8 +70,8 @@ class GaussianNB(Classifier):
         form = Quadratic.of(self.theta_, np.sqrt(np.maximum(np.asarray(self.var_, np.float64), LEAST_VAR)), dtype)
         prior = self._log_prior().astype(dtype)[:, None]
         joint = np.empty((len(self.classes_), len(rows)), dtype)
+        refuse_not_finite(rows, "GaussianNB")
         for at, x in pieces(rows):
-            refuse_not_finite(x, "GaussianNB")
             np.add(form.log_p(x.T.astype(dtype, copy=False)), prior, out=joint[:, at])
         return joint.T
 
