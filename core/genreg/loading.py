@@ -38,7 +38,7 @@ def by_suffix(path: Path, loaders: Mapping[str, DataLoader], *, writes: bool = F
         if suffix in loader.suffixes:
             return loader
     known = ", ".join(sorted(suffix for loader in able for suffix in loader.suffixes))
-    asked = f"the suffix {suffix}" if suffix else "a name without suffix"
+    asked = f"the suffix {suffix}" if suffix else "a folder" if path.is_dir() else "a name without suffix"
     raise UsageError(f"{path}: {asked} has no {'writer' if writes else 'loader'}; there are: {known}")
 
 

@@ -49,7 +49,8 @@ def as_html(table: pa.Table, most: int = 20) -> str:
     """The first rows as an HTML table, everything escaped."""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in table.schema.names)
     body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(shown(cell))}</td>" for cell in row) + "</tr>" for row in _rows(table.slice(0, most))
+        "<tr>" + "".join(f"<td>{html.escape(shown(cell))}</td>" for cell in row) + "</tr>"
+        for row in _rows(table.slice(0, most))
     )
     more = f"<p>… {table.num_rows:,} rows</p>" if table.num_rows > most else ""
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"

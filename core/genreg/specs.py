@@ -76,6 +76,7 @@ class ModelFamily:
     repeatable: bool = True  # False: the same seed may not give the same sample (a remote API)
     preprocess: tuple[str, ...] = ()  # maps that training adds unless the user names them
     batch: int = 1024  # rows rendered at a time
+    tolerance: float = 0.0  # by how much, relative to the largest value, a sample may depend on the rows beside it
 
 
 @dataclass(frozen=True)

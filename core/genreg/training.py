@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from genreg.data import (
 )
 from genreg.draft import Batch
 from genreg.errors import DataError, Unsupported, UsageError
+from genreg.files import sha256
 from genreg.loading import open_source
 from genreg.options import build, jsonable, parse_call
 from genreg.plugins import Components, load_plugins
@@ -35,6 +37,7 @@ from genreg.preprocess import Chain, cleaned, fit_steps
 from genreg.recipe import versions
 from genreg.specs import ModelFamily, Preprocessor, Report, Trained
 
+RUN = "run.json"  # in the folder of a run: what is trained there
 DISTINCT_SHARE, DISTINCT_ROWS = 0.95, 50  # text with this share of distinct values, in this many rows, is a key
 
 
@@ -101,7 +104,9 @@ def prepare(
     config = build(spec.config, settings or {}, "--set ", elsewhere)
     loaded = build(spec.options, options or {}, "--option ", elsewhere)
     shares = parse_split(split)
-    calls = list(preprocess) + [name for name in spec.preprocess if name not in {parse_call(c, "")[0] for c in preprocess}]
+    calls = list(preprocess) + [
+        name for name in spec.preprocess if name not in {parse_call(c, "")[0] for c in preprocess}
+    ]
     source = spool(open_source(data, components.loaders, loader), folder)
     if not source.rows:
         raise DataError(f"{data} has no rows to train on")
@@ -111,7 +116,10 @@ def prepare(
     mapped, chain = _through_steps(chosen, calls, components)
     record = {
         "seed": seed,
-        "split": {"shares": {part: round(share, 6) for part, share in shares.items()}, "by": roles.group or roles.key or "row"},
+        "split": {
+            "shares": {part: round(share, 6) for part, share in shares.items()},
+            "by": roles.group or roles.key or "row",
+        },
         "preprocess": calls,
     }
     plugin = components.owners["families", family]
@@ -166,6 +174,8 @@ def train(
     checkpoints.refuse_existing_folder(folder, force=force)
     work = folder.with_name(folder.name + ".part")
     new = not work.exists()
+    if not new and not (work / RUN).is_file() and (not work.is_dir() or _kept(work)):
+        raise UsageError(f"{work} is in the way, and is no interrupted training: move it, or choose another name")
     try:
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -175,13 +185,31 @@ def train(
             family, data, work, roles=Roles(label, group, key, drop), loader=loader, preprocess=preprocess,
             settings=settings, options=options, split=split, seed=seed,
         )  # fmt: skip
+        _note_run(ready, work, Path(data))
         record = fit_and_save(ready, folder, work, Path(data).name, seed, force=force, report=report or _silent)
     except BaseException:
-        if new and not any(file.suffix != ".arrow" for file in work.iterdir()):
+        if new and not _kept(work):
             shutil.rmtree(work, ignore_errors=True)  # nothing of the family's to continue from
         raise
     shutil.rmtree(work, ignore_errors=True)
     return record
+
+
+def _note_run(ready: Prepared, work: Path, data: Path) -> None:
+    """Note what is trained in ``work``; raise UsageError where it holds what another training left."""
+    own = {**ready.described(), "data": sha256(data) if data.is_file() else str(data)}
+    text, path = json.dumps(own, ensure_ascii=False, sort_keys=True, default=str), work / RUN
+    if path.is_file() and path.read_text("utf-8") != text and _kept(work):
+        raise UsageError(
+            f"{work} holds an interrupted training with other data or settings: ask for the same again to continue it, "
+            "or remove that folder to begin anew"
+        )
+    path.write_text(text, "utf-8")
+
+
+def _kept(work: Path) -> list[Path]:
+    """What a family keeps in ``work``, apart from what the core does."""
+    return [file for file in work.iterdir() if file.name != RUN and ".arrow" not in file.suffixes]
 
 
 def fit_and_save(
@@ -247,7 +275,7 @@ def refuse_untrainable(train: Source) -> None:
     """Raise DataError naming the first column that has NaN, nothing but nulls, or text that identifies its rows."""
     if not train.rows:
         raise DataError("the clean steps left no row to train on")
-    distinct: dict[str, set[Any]] = {f.name: set() for f in train.schema if pa.types.is_string(f.type)}
+    distinct: dict[str, set[Any]] = {f.name: set() for f in train.schema if f.type in (pa.string(), pa.large_string())}
     filled = dict.fromkeys(train.schema.names, 0)
     for batch in train.batches(size=65_536):
         refuse_not_finite(batch)
@@ -271,5 +299,3 @@ def _count(batch: Batch, filled: dict[str, int], distinct: dict[str, set[Any]]) 
 
 def _silent(done: int, total: int | None = None, /, **figures: float) -> None:
     """Show nothing."""
-
-

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+
 from genreg.data import Source, noted
 from genreg_nb import Options, genreg_models
 from genreg_nb.config import Config, columns

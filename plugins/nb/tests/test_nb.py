@@ -11,11 +11,16 @@ from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 
-import genreg_nb
 import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nb_tables import FAMILY, FIXTURES, LABEL, SIZE, arrays, batch_of, fitted, mixed_rows, model_of, sample, table
+from safetensors.numpy import save_file
+
+import genreg_nb
 from genreg.checkpoint import Weights
 from genreg.data import Source, empty_batch, notes
 from genreg.draft import Inferring, Scoring
@@ -25,10 +30,6 @@ from genreg_nb import Options
 from genreg_nb.config import Config, columns, conditions, described
 from genreg_nb.densities import densities, log_joint
 from genreg_nb.statistics import Statistics, cells, gather, measure, nothing
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from nb_tables import FAMILY, FIXTURES, LABEL, SIZE, arrays, batch_of, fitted, mixed_rows, model_of, sample, table
-from safetensors.numpy import save_file
 
 # ---- the formulas, written out once more in plain Python ----
 

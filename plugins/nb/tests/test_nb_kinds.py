@@ -9,6 +9,11 @@ from functools import reduce
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nb_tables import FAMILY, LABEL, SIZE, arrays, batch_of, fitted, sample, table
+from safetensors.numpy import save_file
+
 from genreg.checkpoint import Weights
 from genreg.data import Source, noted
 from genreg.errors import CheckpointError, DataError, UsageError
@@ -17,10 +22,6 @@ from genreg_nb.config import Config, columns, conditions, described
 from genreg_nb.counts import Totals, log_factorial
 from genreg_nb.densities import log_joint
 from genreg_nb.statistics import Statistics, cells, gather, measure, nothing
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from nb_tables import FAMILY, LABEL, SIZE, arrays, batch_of, fitted, sample, table
-from safetensors.numpy import save_file
 
 KINDS = {"bernoulli": ["won"], "multinomial": ["cats", "dogs", "mice"]}
 SEEDS = np.zeros(10_000, np.uint64)

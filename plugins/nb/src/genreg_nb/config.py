@@ -8,10 +8,11 @@ from functools import cached_property
 from typing import Any, Literal
 
 import pyarrow as pa
+from pydantic import Field, field_validator, model_validator
+
 from genreg.data import named_with_role, noted, notes
 from genreg.errors import DataError, UsageError, did_you_mean
 from genreg.specs import Condition, Settings
-from pydantic import Field, field_validator, model_validator
 
 INTERNAL: dict[str, Any] = {"internal": True}
 

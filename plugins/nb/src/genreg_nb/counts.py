@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+
 from genreg.draft import Array, Seeds
 from genreg.random import Stream, uniform
 

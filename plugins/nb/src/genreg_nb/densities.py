@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from genreg.draft import Array
 
+from genreg.draft import Array
 from genreg_nb.config import Config
 from genreg_nb.counts import Shares, log_counts, log_factorial, shares
 from genreg_nb.kernels import LEAST, Moments, Quadratic, log_normal, ratio

@@ -15,6 +15,7 @@ from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
+
 from genreg.draft import Array
 
 LOST = {4: 1e2, 8: 1e4}  # by bytes: the ratio of squares from the shift and from the mean that sums may have

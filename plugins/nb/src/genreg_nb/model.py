@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+
 from genreg.data import Source, named_with_role, no_columns
 from genreg.draft import Array, Batch, Draft, Seeds
 from genreg.errors import CheckpointError, UsageError
 from genreg.random import Stream, categorical, normal, uniform
 from genreg.specs import Report, Trained
-
 from genreg_nb.config import Config, columns, described, listed, shown
 from genreg_nb.counts import Counted, Totals, draw_counts
 from genreg_nb.densities import Densities, densities, log_constants, log_joint, log_likelihood, log_sum_exp

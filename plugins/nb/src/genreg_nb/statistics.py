@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
+
 from genreg.data import Source, floats, named_with_role
 from genreg.draft import Array, Batch
 from genreg.errors import DataError
 from genreg.specs import Report
-
 from genreg_nb.config import Config, shown
 from genreg_nb.counts import Counted, count
 from genreg_nb.kernels import Moments, moments, shift_of

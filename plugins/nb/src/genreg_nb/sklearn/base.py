@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
 from genreg.draft import Array, Seeds
 from genreg.random import Stream, categorical
 

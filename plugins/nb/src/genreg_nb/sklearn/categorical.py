@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from genreg.draft import Array, Seeds
 from genreg.random import Stream, uniform
-
 from genreg_nb.densities import cumulative
 from genreg_nb.model import draw_levels
 from genreg_nb.sklearn.base import CHUNK, pieces, refuse_not_finite

@@ -6,9 +6,9 @@ import warnings
 from typing import Any
 
 import numpy as np
+
 from genreg.draft import Array, Seeds
 from genreg.random import Stream, uniform
-
 from genreg_nb.counts import MOST_AT_ONCE, Counted, Totals, draw_counts, shares
 from genreg_nb.kernels import LEAST
 from genreg_nb.sklearn.base import Classifier, hot, is_sparse, pieces, refuse_not_finite

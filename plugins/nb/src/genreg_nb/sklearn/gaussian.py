@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from genreg.draft import Array, Seeds
 from genreg.random import Stream, normal
-
 from genreg_nb.kernels import Moments, Quadratic, moments, ratio, shift_of
 from genreg_nb.sklearn.base import CHUNK, Classifier, checked_priors, hot, pieces, refuse_not_finite
 

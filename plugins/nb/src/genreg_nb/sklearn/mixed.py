@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
 from genreg.data import no_columns, noted, single_batch, with_column
 from genreg.draft import Array, Batch
 from genreg.errors import GenregError, did_you_mean
-
 from genreg_nb.config import Config, columns, described
 from genreg_nb.densities import densities, log_constants, log_joint
 from genreg_nb.model import NaiveBayes
