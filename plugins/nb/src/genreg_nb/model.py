@@ -42,6 +42,9 @@ class NaiveBayes:
     def propose(self, seeds: Seeds, given: Batch, /) -> Draft:
         """The class of each row, from its posterior given the cells that are not null; a given class is kept."""
         values, known = np.empty(given.num_rows, np.int64), []
+        if all(column.null_count == given.num_rows for column in given.columns):
+            log_prior = self.density.log_prior if len(seeds) else np.zeros(1)
+            return Draft(categorical(seeds, log_prior, stream=Stream.PRIOR), seeds, levels=len(self.config.classes))
         for at, rows in self._chunks(given):
             if (rows.labels == len(self.config.classes)).any():
                 there = listed(self.config.classes)

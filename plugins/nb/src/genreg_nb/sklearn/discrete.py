@@ -78,11 +78,23 @@ class Discrete(Classifier):
         """The weighted sum of each column in each class: [C, d]."""
         classes = len(self.classes_)
         if is_sparse(rows):
-            return np.ascontiguousarray(np.asarray(rows.T @ hot(codes, weights, classes)).T)
+            return _sparse_sums(rows, codes, weights, classes)
         total = np.zeros((classes, rows.shape[1]))
+        dtype = np.float32 if rows.dtype == bool and weights is None else np.float64  # ones of a chunk: exact in both
         for at, x in pieces(rows, max(64, MOST_AT_ONCE // rows.shape[1])):
-            total += hot(codes[at], None if weights is None else weights[at], classes).T @ x.astype(np.float64)
+            one_hot = hot(codes[at], None if weights is None else weights[at], classes, dtype)
+            total += one_hot.T @ x.astype(dtype, copy=False)
         return total
+
+
+def _sparse_sums(rows: Any, codes: Array, weights: Array | None, classes: int) -> Array:
+    width = rows.shape[1]
+    if classes * width > MOST_AT_ONCE:  # a table that leaves the cache: SciPy's product is faster
+        return np.ascontiguousarray(np.asarray(rows.T @ hot(codes, weights, classes)).T)
+    flat = np.repeat(codes * width, np.diff(rows.indptr))
+    flat += rows.indices
+    data = rows.data if weights is None else rows.data * np.repeat(weights, np.diff(rows.indptr))
+    return np.bincount(flat, data, minlength=classes * width).reshape(classes, width)
 
 
 def refuse_negative(rows: Any, who: str) -> None:
@@ -119,8 +131,9 @@ class MultinomialNB(Discrete):
     def _rows(self, X: Any, *, first: bool) -> Any:  # noqa: N803
         rows = super()._rows(X, first=first)
         refuse_negative(rows, "MultinomialNB")
-        if not is_sparse(rows):
-            refuse_not_finite(rows, "MultinomialNB")
+        data = rows.data if is_sparse(rows) else rows
+        if data.size and not data.max() < np.inf:
+            refuse_not_finite(data, "MultinomialNB")
         return rows
 
     def _start(self, rows: Any) -> None:
