@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from nb_tables import FAMILY, FIXTURES, LABEL, SIZE, arrays, batch_of, fitted, mixed_rows, model_of, sample, table
 from safetensors.numpy import save_file
 
+import genreg
 import genreg_nb
 from genreg.checkpoint import Weights
 from genreg.data import Source, empty_batch, notes
@@ -505,15 +506,28 @@ def test_a_config_whose_label_is_no_category_is_refused():
         Config.model_validate({"label": "y", "columns": [{"name": "y", "kind": "gaussian"}]})
 
 
-# ---- the bundled model ----
+# ---- the bundled models ----
 
 
-def test_the_bundled_model_is_what_its_script_trains_and_what_the_registry_names():
+@pytest.mark.parametrize("model", ["nb-iris", "nb-penguins"])
+def test_a_bundled_model_is_what_the_registry_names(model):
     package = Path(genreg_nb.__file__).parent
-    entry = yaml.safe_load((package / "registry.yaml").read_text("utf-8"))["models"]["nb-iris"]
+    entry = yaml.safe_load((package / "registry.yaml").read_text("utf-8"))["models"][model]
     for name, noted_ in entry["files"].items():
-        content = (package / "nb-iris" / name).read_bytes()
+        content = (package / model / name).read_bytes()
         assert noted_ == {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+
+
+def test_the_penguins_are_those_of_their_paper():
+    held = genreg.load("nb-penguins").checkpoint.weights
+    assert held.numpy("class.n").tolist() == [152, 68, 124]  # Adelie, Chinstrap, Gentoo
+    assert held.numpy("multinomial.totals").tolist() == [2007, 2008, 2009]
+    assert held.numpy("gaussian.n").sum() == 4 * 342  # two birds were not measured
+    assert held.numpy("categorical.n").sum() == 344 + 333  # the sex of eleven is not known
+
+
+def test_the_flowers_are_those_of_the_reference():
+    package = Path(genreg_nb.__file__).parent
     weights = Weights.open(package / "nb-iris" / "model.safetensors")
     held = np.load(FIXTURES / "nb_gaussian_iris.npz")
     assert weights.numpy("class.n").tolist() == [50, 50, 50]

@@ -113,7 +113,8 @@ def described(config: Config, schema: pa.Schema) -> Config:
         raise UsageError(f"column {twice[0]} is named by bernoulli and by multinomial: it has one kind")
     kinds = {name: kind for kind in named for name in named[kind]}
     columns = [_column(field, label, kinds.get(field.name)) for field in own]
-    return Config(**{**dict(config), "label": label, "columns": columns})
+    settings = {name: getattr(config, name) for name in Config.model_fields}
+    return Config(**{**settings, "label": label, "columns": columns})
 
 
 def _named(patterns: list[str], kind: str, names: list[str]) -> set[str]:

@@ -76,17 +76,19 @@ def moments(x: Array, labels: Array, one_hot: Array, shift: Array, *, missing: b
         np.multiply(away, away, out=away)
         squares = (away @ one_hot).astype(np.float64)
         m2 = squares - mean**2 * n
+        mean = np.where(n > 0, shift[:, None].astype(np.float64) + mean, 0.0)
         if not (squares <= LOST[x.itemsize] * m2).all():
-            m2 = _from_the_mean(x, labels, one_hot, shift, mean)
-    return Moments(n.T, np.where(n > 0, shift[:, None].astype(np.float64) + mean, 0.0).T, m2.T)
+            mean, m2 = _from_the_mean(x, labels, one_hot, n, mean)
+    return Moments(n.T, mean.T, m2.T)
 
 
-def _from_the_mean(x: Array, labels: Array, one_hot: Array, shift: Array, mean: Array) -> Array:
-    away = x.astype(np.float64) - shift[:, None]
-    away -= np.take(mean, labels, 1, mode="clip")  # rows left out have no weight in one_hot
-    away[np.isnan(away)] = 0
-    m2: Array = away**2 @ one_hot.astype(np.float64)
-    return m2
+def _from_the_mean(x: Array, labels: Array, one_hot: Array, n: Array, mean: Array) -> tuple[Array, Array]:
+    """The means [G, C] put right, and the squared deviations from them, of which nothing cancels."""
+    away = x.astype(np.float64) - np.take(mean, labels, 1, mode="clip")  # rows left out have no weight in one_hot
+    away[np.isnan(away) & np.isnan(x)] = 0
+    one_hot = one_hot.astype(np.float64)
+    rest = ratio(away @ one_hot, n)
+    return mean + rest, away**2 @ one_hot - rest**2 * n
 
 
 def log_normal(x: Array, mean: Array, sd: Array) -> Array:

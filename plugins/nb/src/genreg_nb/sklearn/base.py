@@ -72,13 +72,17 @@ class Classifier:
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:  # noqa: N803 - scikit-learn's name
         """Count rows X [n, d] of classes y [n], and forget what was counted before; what is refused changes nothing."""
         before = dict(vars(self))
-        for name in [name for name in before if name.endswith("_") or name.startswith("_")]:
-            delattr(self, name)
+        self._forget()
         try:
             return self._learn(X, y, None, sample_weight)
         except BaseException:
+            self._forget()
             vars(self).update(before)
             raise
+
+    def _forget(self) -> None:
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Any:  # noqa: N803
         """Count further rows; the first call names all ``classes`` that can come. Equal to one ``fit`` of all rows."""
@@ -146,7 +150,8 @@ class Classifier:
 
     def predict(self, X: Any) -> Array:  # noqa: N803
         """The most probable class of each row: [n]."""
-        best: Array = self.classes_[self.predict_joint_log_proba(X).argmax(1)]
+        codes = self.predict_joint_log_proba(X).argmax(1)
+        best: Array = self.classes_[codes]
         return best
 
     def predict_log_proba(self, X: Any) -> Array:  # noqa: N803

@@ -150,8 +150,9 @@ class MultinomialNB(Discrete):
 
     def _smooth(self, alpha: Any) -> None:
         smoothed = self.feature_count_ + alpha
-        with np.errstate(divide="ignore"):
-            self.feature_log_prob_ = np.log(smoothed) - np.log(smoothed.sum(1, keepdims=True))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log_p = np.log(smoothed) - np.log(smoothed.sum(1, keepdims=True))
+        self.feature_log_prob_ = np.where(np.isnan(log_p), -np.inf, log_p)  # alpha = 0, and a class without any count
 
     def _joint(self, rows: Any) -> Array:
         joint = product(rows, self.feature_log_prob_)
