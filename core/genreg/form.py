@@ -67,7 +67,8 @@ class Form:
         for name, condition in zip(given_names(self.conditions), self.conditions, strict=True):
             column = given.column(name)
             nothing = column.null_count == len(column)
-            if not nothing and pa.types.is_floating(column.type) and not pc.all(pc.is_finite(column), min_count=0).as_py():
+            floating = not nothing and pa.types.is_floating(column.type)
+            if floating and not pc.all(pc.is_finite(column), min_count=0).as_py():
                 raise UsageError(f"{name}: NaN and infinity cannot be given; leave out what is not known")
             declared = pa.field(name, condition.type)
             if condition.column in data:
@@ -93,8 +94,9 @@ class Form:
         samples = conform(self.chain.undo(conform(rendered, self.columns)), self.schema)
         at = pa.array(rows, pa.int64(), mask=np.asarray(rows) < 0)
         for name, condition in zip(given_names(self.conditions), self.conditions, strict=True):
-            given_here = given.column(name).null_count < given.num_rows
-            if given_here and condition.column is not None and condition.column in self.schema.names:
+            if given.column(name).null_count == given.num_rows:
+                continue
+            if condition.column is not None and condition.column in self.schema.names:
                 target = self.schema.field(condition.column)
                 seen = given.column(name).take(at)
                 samples = with_column(samples, target, _overlaid(samples.column(condition.column), seen, target.type))
