@@ -3,7 +3,7 @@
     python benchmarks/nb_speed.py
 
 Each figure is the least of several repeats of both sides in turn. OPENBLAS_CORETYPE must not be set, so that both use
-the kernels that their libraries choose. Prints a Markdown table; the exit code is 1 when a goal is missed.
+the kernels that their libraries choose. "No slower" (a goal of 1) allows 3 % for noise. Prints a Markdown table; the exit code is 1 when a goal is missed.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def main() -> int:
     )
     for measured in (gaussian(draw, y), categorical(draw, y), sparse(draw), sampled(draw)):
         for what, goal, (theirs, ours) in measured:
-            verdict = "" if goal is None else "met" if theirs / ours >= 0.97 * goal else "**missed**"
+            verdict = "" if goal is None else "met" if theirs / ours >= (0.97 if goal == 1 else goal) else "**missed**"
             missed += "missed" in verdict
             bound = "" if goal is None else f"{goal:g}"
             sys.stdout.write(f"| {what} | {theirs:.3f} | {ours:.3f} | {theirs / ours:.2f} | {bound} | {verdict} |\n")

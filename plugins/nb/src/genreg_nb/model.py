@@ -3,7 +3,7 @@
 A column is Gaussian, categorical, Bernoulli, or one of the multinomial ones, which share out a row's total. The class
 is proposed, from its exact posterior where features are given; the features are rendered; then ``load`` and ``fit``. No
 matrix product touches what is drawn, so that one seed is one sample to the last bit, whatever the batch; scores come
-out of matrix products, and agree between batches to 1e-12 of themselves. Shapes: m rows, C classes.
+out of matrix products, and agree between batches to 1e-9 nats or 1e-12 of themselves. Shapes: m rows, C classes.
 """
 
 from __future__ import annotations
