@@ -3,7 +3,8 @@
     python benchmarks/nb_speed.py
 
 Each figure is the least of several repeats of both sides in turn. OPENBLAS_CORETYPE must not be set, so that both use
-the kernels that their libraries choose. "No slower" (a goal of 1) allows 3 % for noise. Prints a Markdown table; the exit code is 1 when a goal is missed.
+the kernels that their libraries choose. "No slower" (a goal of 1) allows 3 % for noise. Prints a Markdown table; the
+exit code is 1 when a goal is missed.
 """
 
 from __future__ import annotations
