@@ -254,6 +254,8 @@ def conform(batch: Batch, schema: pa.Schema) -> Batch:
 def conform_column(column: Any, field: pa.Field[Any]) -> Any:
     """One column in the field's type, rounded and clipped."""
     want = field.type
+    if column.type == want and not field.metadata:
+        return column
     if pa.types.is_float16(column.type):
         column = column.cast(pa.float32())
     if pa.types.is_floating(column.type):
