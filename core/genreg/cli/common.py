@@ -11,7 +11,6 @@ from typing import Any
 import click
 
 from genreg.errors import UsageError
-from genreg.options import split_pair
 
 
 def note(message: str) -> None:
@@ -26,6 +25,8 @@ def echo_json(value: Any) -> None:
 
 def pairs(texts: Iterable[str], option: str) -> dict[str, str]:
     """``k=v`` texts as a mapping; raises UsageError for one given twice."""
+    from genreg.options import split_pair
+
     found: dict[str, str] = {}
     for text in texts:
         name, value = split_pair(text, option)
