@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from genreg.draft import Batch
 from genreg.files import new_file, refuse_existing
 from genreg.loading import by_suffix
 from genreg.specs import DataLoader
+from genreg.wide import padded, width
 
 WIDEST = 40  # columns of a cell on a terminal
 
@@ -38,7 +38,7 @@ def as_text(table: pa.Table) -> str:
     numeric = [pa.types.is_integer(field.type) or pa.types.is_floating(field.type) for field in table.schema]
     return "\n".join(
         "  ".join(
-            " " * (w - width(cell)) + cell if right else cell + " " * (w - width(cell))
+            " " * (w - width(cell)) + cell if right else padded(cell, w)
             for cell, w, right in zip(row, widths, numeric, strict=True)
         ).rstrip()
         for row in rows
@@ -63,13 +63,6 @@ def shown(cell: Any) -> str:
     text = f"<{len(cell):,} bytes>" if isinstance(cell, bytes) else str(cell)
     text = "".join(char if char.isprintable() else " " for char in text)
     return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
-
-
-def width(text: str) -> int:
-    """How many columns of a terminal the text takes: CJK characters take two."""
-    return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
-    )
 
 
 def _rows(table: pa.Table) -> Iterable[tuple[Any, ...]]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 import sys
 from importlib import import_module
-from typing import Any
 
 import click
 
 from genreg import __version__
+from genreg.entrypoints import COMMANDS, EntryPoint, scan
 from genreg.errors import GenregError, PluginError, did_you_mean
 
 VERBS = {
@@ -39,12 +39,7 @@ class Verbs(click.Group):
         if len(points) > 1:
             raise PluginError(f"the verb {cmd_name} is claimed by {' and by '.join(point.dist for point in points)}")
         for point in points:
-            module, _, name = point.value.partition(":")
-            try:
-                found: click.Command = getattr(import_module(module), name or "command")
-            except (Exception, SystemExit) as error:
-                raise PluginError(f"{cmd_name} of {point.dist} is broken: {type(error).__name__}: {error}") from error
-            return found
+            return load_verb(point)
         return None
 
     def resolve_command(
@@ -68,6 +63,16 @@ class Verbs(click.Group):
         ]
         with formatter.section("Verbs"):
             formatter.write_dl(lines)
+
+
+def load_verb(point: EntryPoint) -> click.Command:
+    """Import a plugin's verb; raises PluginError where it is broken."""
+    module, _, name = point.value.partition(":")
+    try:
+        found: click.Command = getattr(import_module(module), name or "command")
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"{point.name} of {point.dist} is broken: {type(error).__name__}: {error}") from error
+    return found
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
@@ -118,7 +123,5 @@ def _fail(error: BaseException, message: str, code: int, arguments: list[str], d
     sys.exit(code)
 
 
-def _plugin_verbs() -> list[Any]:
-    from genreg.entrypoints import COMMANDS, scan
-
+def _plugin_verbs() -> list[EntryPoint]:
     return [point for point in scan() if point.group == COMMANDS]
