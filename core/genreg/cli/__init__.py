@@ -16,6 +16,7 @@ VERBS = {
     "list": "List models, families, samplers, loaders or preprocessors",
     "show": "Show what a model, a family or an output is",
     "run": "Draw samples from a model",
+    "score": "Say how probable rows are, and what a model infers of them",
     "train": "Train a family on a file",
     "plugins": "Show installed, broken and missing plugins",
     "check": "Check a model against the contract",
