@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from genreg.options import bind, build, of_function, of_model, parse_call
 from genreg.plugins import Components, load_plugins
 from genreg.preprocess import Chain, restore_chain
 from genreg.recipe import MOST_SAMPLES
-from genreg.registry import Entry, Registry, read_registries
+from genreg.registry import Entry, Registry, read_registries, user_file
 from genreg.scoring import Scorer
 from genreg.specs import ModelFamily, Sampler
 from genreg.weights import resolve
@@ -217,8 +218,11 @@ def locate(name: str, registry: Registry) -> tuple[Entry | None, Path | None]:
     """What a name on the command line stands for: an entry with its folder (if it has weights), or a folder."""
     if name in registry.entries:
         entry = registry.entry(name)
-        base = Path(entry.origin).parent
-        return entry, resolve(entry.weights, base=base, files=entry.files) if entry.weights else None
+        if not entry.weights:
+            return entry, None
+        own = f"genreg add {name} {shlex.quote(entry.weights)} --force names it as it is now"
+        mend = {"mend": own} if entry.origin == user_file() else {}
+        return entry, resolve(entry.weights, base=Path(entry.origin).parent, files=entry.files, **mend)
     if "://" in name or "/" in name or os.path.isdir(name):  # noqa: PTH112 - pathlib raises where a name is too long
         return None, resolve(name)
     return registry.entry(name), None  # raises, with a close name

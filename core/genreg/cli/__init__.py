@@ -18,9 +18,12 @@ VERBS = {
     "run": "Draw samples from a model",
     "score": "Say how probable rows are, and what a model infers of them",
     "train": "Train a family on a file",
+    "add": "Give a checkpoint folder a name of your own",
+    "remove": "Forget a name of your own",
     "plugins": "Show installed, broken and missing plugins",
     "check": "Check a model against the contract",
     "offers": "Write what a plugin's hooks offer into its registry.yaml",
+    "completion": "Print the script that lets bash, zsh or fish complete",
 }
 
 
