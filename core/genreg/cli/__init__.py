@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from importlib import import_module
@@ -92,6 +93,10 @@ def main(arguments: list[str] | None = None) -> None:
     Where the reader of a pipe has gone, click ends it with 1 and says nothing.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    if shell := os.environ.get("_GENREG_COMPLETE"):  # a shell asks what may stand here
+        from genreg.cli.complete import main as complete
+
+        return complete(arguments, shell)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
