@@ -51,7 +51,8 @@ def offers(components: Components, dist: str) -> dict[str, dict[str, Any]]:
 def _command(command: click.Command) -> dict[str, Any]:
     """A verb's summary, its options, and the verbs of a group."""
     first = (command.short_help or command.help or "").strip().partition("\n")[0].rstrip(".")
-    options = [p.opts[0] for p in command.params if isinstance(p, click.Option) and not p.hidden]
+    shown = [one for one in command.params if isinstance(one, click.Option) and not one.hidden]
+    options = [name for one in shown for name in one.opts]
     within = command.commands if isinstance(command, click.Group) else {}
     nested = {"commands": {name: _command(one) for name, one in sorted(within.items())}} if within else {}
     return {"summary": first, "options": options, **nested}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from genreg.cli.common import echo_json, note
@@ -17,6 +15,8 @@ from genreg.cli.common import echo_json, note
 @click.option("--force", is_flag=True, help="Replace the entry of that name.")
 def command(name: str, folder: str, summary: str | None, as_json: bool, force: bool) -> None:
     """Name the checkpoint in FOLDER in your own registry: then genreg list, run, score and show know it by NAME."""
+    from pathlib import Path
+
     from genreg.userregistry import add
 
     added = add(name, Path(folder), summary=summary, force=force)

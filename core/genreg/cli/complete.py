@@ -7,7 +7,6 @@ value and help, with tabs between: ``word`` (a space follows), ``part`` (none do
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
@@ -168,6 +167,8 @@ def _calls(known: Mapping[str, Mapping[str, Any]], current: str) -> list[Answer]
 
 def _family(name: str, registry: Registry) -> str:
     """The family of an entry, or of a checkpoint folder."""
+    import json
+
     if name in registry.entries:
         return registry.entries[name].family
     try:

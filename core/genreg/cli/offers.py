@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from genreg.cli.common import echo_json, note
@@ -18,6 +16,8 @@ from genreg.registry import core_file
 @click.option("--json", "as_json", is_flag=True, help="With --write: print JSON (without it, JSON is what is printed).")
 def command(dist: str, write: bool, as_json: bool) -> int:
     """Print what the distribution DIST offers; exit with 1 where its registry.yaml says something else."""
+    from pathlib import Path
+
     from genreg.offers import offers, with_offers, write_offers
     from genreg.plugins import load_plugins
 

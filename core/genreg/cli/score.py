@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -34,6 +33,8 @@ def command(
     name: str, data: str, output: str | None, registries: tuple[str, ...], as_json: bool, force: bool, **flags: Any
 ) -> None:
     """Score the rows of a file with the model NAME: log p in the data's units, and what the model infers of them."""
+    from pathlib import Path
+
     from genreg.api import load
     from genreg.cli.rows import print_rows
     from genreg.files import refuse_existing

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -41,7 +40,7 @@ def command(
         "options": options, "split": flags["split"], "seed": flags["seed"],
     }  # fmt: skip
     if dry_run:
-        echo_json(_planned(family, data, Path(output), (label, group, key, drop), force, common))
+        echo_json(_planned(family, data, output, (label, group, key, drop), force, common))
         return
     with progress(f"training {family}", "steps") as report:
         record = train(
@@ -57,13 +56,14 @@ def command(
 
 
 def _planned(
-    family: str, data: str, output: Path, roles: tuple[Any, ...], force: bool, common: dict[str, Any]
+    family: str, data: str, output: str, roles: tuple[Any, ...], force: bool, common: dict[str, Any]
 ) -> dict[str, Any]:
     import tempfile
+    from pathlib import Path
 
     from genreg.checkpoint import refuse_existing_folder
     from genreg.training import Roles, prepare
 
-    refuse_existing_folder(output, force=force)
+    refuse_existing_folder(Path(output), force=force)
     with tempfile.TemporaryDirectory() as folder:
         return prepare(family, data, Path(folder), roles=Roles(*roles), **common).described()
