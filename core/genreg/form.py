@@ -25,7 +25,7 @@ def control(name: str) -> str:
 
 
 def given_names(conditions: Sequence[Condition]) -> list[str]:
-    """The columns of ``given``, one per condition: its data column, else the control (``@name`` if it is a column)."""
+    """The columns of ``given``, one per condition: its data column; a control's name, ``@name`` if that is a column."""
     columns = {condition.column for condition in conditions}
     return [c.column or (control(c.name) if c.name in columns else c.name) for c in conditions]
 

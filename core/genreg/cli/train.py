@@ -26,12 +26,14 @@ from genreg.cli.common import echo_json, note, pairs, progress
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="The checkpoint to write.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
-@click.option("--force", is_flag=True, help="Replace the checkpoint if it is there.")
+@click.option("--resume", is_flag=True, help="Continue the unfinished run in FOLDER.part, if there is one.")
+@click.option("--force", is_flag=True, help="Replace the checkpoint, and an unfinished run, if they are there.")
 def command(
     family: str, data: str, label: str | None, group: str | None, key: str | None, drop: tuple[str, ...],
-    output: str, as_json: bool, dry_run: bool, force: bool, device: str | None, **flags: Any,
+    output: str, as_json: bool, dry_run: bool, resume: bool, force: bool, device: str | None, **flags: Any,
 ) -> None:  # fmt: skip
     """Train FAMILY on a file and write the checkpoint to a folder."""
+    from genreg.resume import is_first
     from genreg.training import train
 
     options = pairs(flags["options"], "--option") | ({"device": device} if device else {})
@@ -44,8 +46,11 @@ def command(
         return
     with progress(f"training {family}", "steps") as report:
         record = train(
-            family, data, out=output, label=label, group=group, key=key, drop=drop, force=force, report=report, **common
-        )
+            family, data, out=output, label=label, group=group, key=key, drop=drop, force=force, resume=resume,
+            report=report, **common,
+        )  # fmt: skip
+    if not is_first():
+        return
     if as_json:
         echo_json({"output": output, **record})
         return
@@ -66,4 +71,5 @@ def _planned(
 
     refuse_existing_folder(Path(output), force=force)
     with tempfile.TemporaryDirectory() as folder:
-        return prepare(family, data, Path(folder), roles=Roles(*roles), **common).described()
+        ready = prepare(family, data, Path(folder), roles=Roles(*roles), **common)
+        return {**ready.described(), **ready.estimated()}
