@@ -111,7 +111,11 @@ MISTAKES = {  # the file -> line, key: what is wrong
     entry("a", more=", weights: 3"): "line 3, models.a.weights: must be text",
     entry("a", more=", files: [a]"): "line 3, models.a.files: must be a mapping",
     entry("a", more=", files: {config.json: 3}"): "line 3, models.a.files.config.json: must be a mapping",
+    entry("a", more=", files: {config.json: {sha: x}}"): "line 3, models.a.files.config.json.sha: there is no key sha; did you mean sha256?",
+    entry("a", more=", files: {config.json: {size: big}}"): "line 3, models.a.files.config.json.size: must be a whole number",
     entry("a", more=", defaults: {sampler: []}"): "line 3, models.a.defaults.sampler: there is no key sampler; did you mean samplers?",
+    entry("a", more=", files: {config.json: {sha: x}}"): "line 3, models.a.files.config.json.sha: there is no key sha; did you mean sha256?",
+    entry("a", more=", files: {config.json: {size: big}}"): "line 3, models.a.files.config.json.size: must be a whole number",
     entry("a", more=", defaults: {samplers: x}"): "line 3, models.a.defaults.samplers: must be a list",
     entry("a", more=", defaults: {given: []}"): "line 3, models.a.defaults.given: must be a mapping",
     entry("a") + "  b: {}\n  a: {}\n": "line 5, models.a: a is there twice",
@@ -301,10 +305,10 @@ def test_registered_files_are_verified(tmp_path):
 
     path = tmp_path / "config.json"
     assert refusal({"config.json": {"size": 3_000}}) == (
-        f"{path} has 2 bytes, and 3,000 are registered: the file was changed"
+        f"{path} has 2 bytes, and 3,000 are registered, so it was changed: install the package again"
     )
     assert refusal({"config.json": {"sha256": "0" * 64}}) == (
-        f"{path} is not the file that is registered (sha256 differs): install it again"
+        f"{path} is not the file that is registered (sha256 differs): install the package again"
     )
     assert refusal({"model.safetensors": right}) == (
         f"{tmp_path / 'model.safetensors'} is missing, though it is registered: install the package again"

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genreg.data import conform, no_columns, noted, untimed, with_column
-from genreg.draft import Array, Batch, Scoring, Seeds
+from genreg.draft import Array, Batch, Inferring, Scoring, Seeds
 from genreg.errors import PluginError, Unsupported, UsageError
 from genreg.preprocess import Chain
 from genreg.specs import Condition
@@ -106,11 +106,20 @@ class Form:
         """log p of each row in the data's units: float64 [n], in nats. Raises Unsupported where the model cannot."""
         if not isinstance(model, Scoring):
             raise Unsupported("this family has no log_prob")
-        present = [name for name in self.schema.names if name in batch.schema.names]
-        exact = [noted(self.schema.field(name), decimals=None) for name in present]  # of the value, not of its rounding
-        data = conform(batch.select(present), pa.schema(exact))
+        data = conform(batch, self.scored(batch.schema))
         mapped = conform(self.chain.apply(data), self.columns)
         return np.asarray(model.log_prob(mapped, seeds), np.float64) + self.chain.log_jacobian(data)
+
+    def infer(self, model: Inferring, batch: Batch, seeds: Seeds) -> Batch:
+        """What the model infers of each row, in the data's units. Raises Unsupported where the model cannot."""
+        if not isinstance(model, Inferring):
+            raise Unsupported("this family has no infer")
+        data = conform(batch, self.scored(batch.schema))
+        return self.chain.undo(model.infer(conform(self.chain.apply(data), self.columns), seeds))
+
+    def scored(self, there: pa.Schema) -> pa.Schema:
+        """The data's columns that are there, exact: log p is that of the value, not of its rounding."""
+        return pa.schema([noted(field, decimals=None) for field in self.schema if field.name in there.names])
 
 
 def _overlaid(made: Any, seen: Any, want: pa.DataType) -> Any:
