@@ -6,7 +6,7 @@ batch, to 1e-5 before it is rounded to a grey level. Shapes: n rows, d latents, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from genreg.random import Stream, categorical, normal, uniform
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from genreg_vae.config import Config, columns
+from genreg_vae.config import Config, Images, columns
 from genreg_vae.likelihoods import LIKELIHOODS
 from genreg_vae.mixture import Mixture
 from genreg_vae.networks import Shape, Vae
@@ -55,17 +55,17 @@ class ImageVae:
         y = labels(given, self.config.label, self.config.classes)
         if (y == self.config.classes).any() and self.config.classes:
             raise UsageError(f"label: a value that training did not see; there are: {', '.join(map(str, self.config.values))}")
-        pixels, at = self._likes(given)
+        pixels, at = given_pictures(given, self.config.shape)
         if len(at) and (y[at] < 0).any():
             free = y[at] < 0
             y[at[free]] = self._class_bounds(pixels[free], seeds[at[free]], INFER_SAMPLES).argmax(1)
         if (y < 0).any():
-            y = np.where(y < 0, categorical(seeds, self._log_classes, stream=Stream.PATH), y)
+            y = np.where(y < 0, categorical(seeds, log_classes(self.config), stream=Stream.PATH), y)
         z = self.prior.draw(seeds, y)
         if len(at):
-            scale = np.nan_to_num(_numbers(given, "scale"))[at]
+            scale = np.nan_to_num(numbers(given, "scale"))[at]
             z[at] = self._from_posterior(pixels, y[at], seeds[at], scale)
-        temperature = np.nan_to_num(_numbers(given, "temperature"))
+        temperature = np.nan_to_num(numbers(given, "temperature"))
         if (temperature < 0).any():
             raise UsageError(f"temperature={temperature.min():g}: the pixels' noise is scaled by 0 or more")
         return self._draft(z, seeds, y, temperature)
@@ -94,7 +94,7 @@ class ImageVae:
         y = labels(batch, self.config.label, self.config.classes)
         if self.config.label is None:
             return np.where(seen, self._bounds(x, y, seeds, self.samples), 0.0)
-        possible = np.append(self._log_classes, [-np.inf, 0.0])  # unseen classes, and null, whose sum is 1
+        possible = np.append(log_classes(self.config), [-np.inf, 0.0])  # unseen classes, and null, whose sum is 1
         log_p: Array = possible[y]
         known, free = seen & (y >= 0) & (y < self.config.classes), seen & (y < 0)
         log_p[known] += self._bounds(x[known], y[known], seeds[known], self.samples)
@@ -113,7 +113,7 @@ class ImageVae:
         fields: list[Any] = []
         made: list[Any] = []
         if self.config.label is not None:
-            each = np.tile(self._log_classes, (len(x), 1))
+            each = np.tile(log_classes(self.config), (len(x), 1))
             each[seen] = self._class_bounds(x[seen], seeds[seen], INFER_SAMPLES)
             p = np.exp(each - each.max(1, keepdims=True))
             p /= p.sum(1, keepdims=True)
@@ -132,7 +132,7 @@ class ImageVae:
     def likelihood_of(self, pixels: Array, z: Array, y: Array) -> Array:
         """log p(x | z, y): float64 [n]."""
         out = np.empty(len(y))
-        for at in _parts(len(y)):
+        for at in parts(len(y)):
             x, classes = self._tensors(pixels[at], y[at])
             parameters = self.vae.decode(torch.from_numpy(z[at].astype(np.float32)).to(self.device), classes)
             out[at] = LIKELIHOODS[self.config.likelihood].log_prob(x, parameters, self.config.levels).double().cpu().numpy()
@@ -144,24 +144,6 @@ class ImageVae:
         context = {"temperature": temperature} | ({"label": y} if self.config.label else {})
         return Draft(z.astype(np.float32), seeds, ("latent",), self.prior.center(y).astype(np.float32), context=context)
 
-    @property
-    def _log_classes(self) -> Array:
-        counts = np.asarray(self.config.counts or [1], np.float64)
-        with np.errstate(divide="ignore"):
-            log_p: Array = np.log(counts) - np.log(counts.sum())
-        return log_p
-
-    def _likes(self, given: Batch) -> tuple[Array, Array]:
-        if "like" not in given.schema.names or given.column("like").null_count == given.num_rows:
-            return np.empty((0, *self.config.shape), np.uint8), np.empty(0, np.int64)
-        column = given.column("like")
-        at = np.flatnonzero(np.asarray(column.is_valid()))
-        seen: dict[bytes, Array] = {}  # one picture given to many samples is decoded once
-        for value in column.drop_null().to_pylist():
-            if value not in seen:
-                seen[value] = fitted(value, self.config.shape)
-        return np.stack([seen[value] for value in column.drop_null().to_pylist()]), at
-
     def _from_posterior(self, pixels: Array, y: Array, seeds: Seeds, scale: Array) -> Array:
         if (scale < 0).any():
             raise UsageError(f"scale={scale.min():g}: the distance from like is 0 or more")
@@ -170,8 +152,7 @@ class ImageVae:
         return mean + scale[:, None] * np.exp(0.5 * log_variance) * noise
 
     def _tensors(self, pixels: Array, y: Array) -> tuple[Tensor, Tensor]:
-        x = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).to(self.device, torch.float32)
-        return quantized(x / 255, self.config.levels), self._one_hot(y)
+        return tensor_of(pixels, self.config.levels, self.device), self._one_hot(y)
 
     def _one_hot(self, y: Array) -> Tensor:
         if not self.config.classes:
@@ -182,7 +163,7 @@ class ImageVae:
     def posterior(self, pixels: Array, y: Array) -> tuple[Array, Array]:
         """Mean and log variance of the latents of pictures uint8 [n, h, w, c] with classes y: float64 [n, d]."""
         found: list[tuple[Array, Array]] = [(np.empty((0, self.config.latents)),) * 2]
-        for at in _parts(len(y)):
+        for at in parts(len(y)):
             mean, log_variance = self.vae.encode(*self._tensors(pixels[at], y[at]))
             found.append((mean.double().cpu().numpy(), log_variance.double().cpu().numpy()))
         return np.concatenate([mean for mean, _ in found]), np.concatenate([v for _, v in found])
@@ -206,7 +187,7 @@ class ImageVae:
         """The importance-weighted bound on log p(x | y): float64 [n]."""
         out = np.empty(len(y))
         rows = max(1, ROWS // samples)
-        for at in _parts(len(y), rows):
+        for at in parts(len(y), rows):
             x, one_hot = self._tensors(pixels[at], y[at])
             mean, log_variance = self.vae.encode(x, one_hot)
             noise = normal(seeds[at], (samples, self.config.latents), stream=Stream.SCORE, dtype=np.float32)
@@ -223,7 +204,7 @@ class ImageVae:
     def _class_bounds(self, pixels: Array, seeds: Seeds, samples: int) -> Array:
         """The bound on log p(x, y) of every class y: float64 [n, C]."""
         each = [self._bounds(pixels, np.full(len(pixels), y), seeds, samples) for y in range(self.config.classes)]
-        total: Array = np.stack(each, 1) + self._log_classes
+        total: Array = np.stack(each, 1) + log_classes(self.config)
         return total
 
 
@@ -232,12 +213,38 @@ def quantized(x: Tensor, levels: int) -> Tensor:
     return (x * (levels - 1)).round() / (levels - 1)
 
 
-def _parts(count: int, rows: int = ROWS) -> Iterator[slice]:
+def parts(count: int, rows: int = ROWS) -> Iterator[slice]:
+    """Slices of at most ``rows`` rows."""
     return (slice(start, min(start + rows, count)) for start in range(0, count, rows))
 
 
-def _numbers(given: Batch, name: str) -> Array:
+def numbers(given: Batch, name: str) -> Array:
+    """A condition's numbers: float64 [n], NaN where it is not given."""
     at = given.schema.get_field_index(name)
     if at < 0:
         return np.full(given.num_rows, np.nan)
     return np.array(given.column(at).to_numpy(zero_copy_only=False), np.float64)
+
+
+def tensor_of(pixels: Array, levels: int, device: torch.device) -> Tensor:
+    """Pictures uint8 [n, h, w, c] as float32 [n, c, h, w] in [0, 1], at their levels."""
+    x = torch.from_numpy(np.array(pixels.transpose(0, 3, 1, 2), order="C")).to(device, torch.float32)
+    return quantized(x / 255, levels)
+
+
+def log_classes(config: Images) -> Array:
+    """log p(y), as training had them: float64 [C], one nameless class without labels."""
+    counts = np.asarray(config.counts or [1], np.float64)
+    with np.errstate(divide="ignore"):
+        log_p: Array = np.log(counts) - np.log(counts.sum())
+    return log_p
+
+
+def given_pictures(given: Batch, shape: Sequence[int]) -> tuple[Array, Array]:
+    """The pictures of the condition ``like`` as uint8 [m, h, w, c], and the rows that they are given for: int64 [m]."""
+    if "like" not in given.schema.names or given.column("like").null_count == given.num_rows:
+        return np.empty((0, *shape), np.uint8), np.empty(0, np.int64)
+    column = given.column("like")
+    values = column.drop_null().to_pylist()
+    seen = {value: fitted(value, shape) for value in dict.fromkeys(values)}  # one given to many samples is decoded once
+    return np.stack([seen[value] for value in values]), np.flatnonzero(np.asarray(column.is_valid()))

@@ -54,7 +54,7 @@ def looked_at(config: Any, train: Source, family: str) -> dict[str, Any]:
     found = described(train.schema, family)
     shape: list[int] | None = None
     counts, rows = np.zeros(len(found["values"]) + 1, np.int64), 0
-    for images, y in _pieces(train, found["image"], found["label"], len(found["values"])):
+    for images, y in pieces(train, found["image"], found["label"], len(found["values"])):
         shape = shape or list(images.shape[1:])
         if (y < 0).any():
             raise DataError(f"{(y < 0).sum()} training rows have no {found['label']}: leave them out with --preprocess dropna")
@@ -68,7 +68,8 @@ def looked_at(config: Any, train: Source, family: str) -> dict[str, Any]:
     return {**found, "shape": shape, "counts": counts.tolist()}
 
 
-def _pieces(source: Source, image: str, label: str | None, classes: int) -> Iterator[tuple[Array, Array]]:
+def pieces(source: Source, image: str, label: str | None, classes: int) -> Iterator[tuple[Array, Array]]:
+    """The pictures uint8 [n, h, w, c] and label codes of a source, some rows at a time."""
     shape = None
     for batch in source.batches(size=PIECE):
         images = training_pictures(batch.column(image), shape)
@@ -79,7 +80,7 @@ def _pieces(source: Source, image: str, label: str | None, classes: int) -> Iter
 def rows_of(config: Images, batch: Batch) -> Rows:
     """A batch as the loss takes it: x uint8 [n, c, h, w], y int64 [n]."""
     images = training_pictures(batch.column(config.image), config.shape)
-    x = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+    x = torch.from_numpy(np.array(images.transpose(0, 3, 1, 2), order="C"))
     return {"x": x, "y": torch.from_numpy(labels(batch, config.label, config.classes))}
 
 
@@ -124,7 +125,7 @@ class Latents:
 
     def __init__(self, config: Config, model: ImageVae, source: Source, limit: int | None = None) -> None:
         drawn, own, self.elbo, self.kl, self.rows = [], [], 0.0, np.zeros(config.latents), 0
-        for images, y in _pieces(source, config.image, config.label, config.classes):
+        for images, y in pieces(source, config.image, config.label, config.classes):
             known = y < max(config.classes, 1)  # validation may have a class that training did not see
             known &= y >= 0
             images, y = images[known], y[known]
@@ -152,7 +153,7 @@ def fit(
     vae = initialized(seed, lambda: network(config))
     training = Training(
         {"vae": vae},
-        {"elbo": Objective(partial(loss, config, vae), adam(vae, lr=config.lr, betas=(0.9, 0.99), decay=config.weight_decay))},
+        {"elbo": Objective(partial(loss, config, vae), adam(vae, betas=(0.9, 0.99), decay=config.weight_decay))},
         partial(rows_of, config),
         averaged=("vae",),
         samples=partial(shown, config, train_rows),
