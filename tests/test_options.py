@@ -76,7 +76,7 @@ def test_the_fields_of_a_model_are_options_and_internal_ones_are_not():
     assert states == Option("states", int, MISSING, "how many")
     assert states.described() == {"name": "states", "type": "int", "help": "how many"}
     assert (rate.default, hidden.default) == (0.1, [32])
-    assert mode.type_name == "Literal['fast', 'exact']"
+    assert mode.type_name == "fast | exact"
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_the_fields_of_a_model_are_options_and_internal_ones_are_not():
     [
         (int, "int"),
         (list[str], "list[str]"),
-        (int | None, "int | None"),
+        (int | None, "int | none"),
         (Path, "Path"),
         (dict[str, int], "dict[str, int]"),
     ],
@@ -267,7 +267,7 @@ NUMBER = "unable to parse string as"
         (list[float], "[1,x]", f"input should be a valid number, {NUMBER} a number (it takes list[float])"),
         (list[float], "[1,2", "input should be a valid list (it takes list[float])"),
         (bool, "2", "input should be a valid boolean, unable to interpret input (it takes bool)"),
-        (Literal["a", "b"], "c", "input should be 'a' or 'b' (it takes Literal['a', 'b'])"),
+        (Literal["a", "b"], "c", "input should be 'a' or 'b' (it takes a | b)"),
     ],
 )
 def test_a_value_of_the_wrong_type_says_what_it_takes(kind, text, reason):
@@ -345,7 +345,7 @@ def test_build_makes_the_model_of_what_is_given():
         ({"states": "9", "mode": "exact"}, "--set: exact inference takes 8 states at most"),
         (
             {"states": "1", "mode": "slow"},
-            "--set mode=slow: input should be 'fast' or 'exact' (it takes Literal['fast', 'exact'])",
+            "--set mode=slow: input should be 'fast' or 'exact' (it takes fast | exact)",
         ),
         ({"states": "1", "stats": "2"}, "--set stats=2: there is no stats; did you mean states?"),
         (

@@ -13,17 +13,18 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from genreg import tables
 from genreg.data import Source, noted, notes, single_batch
 from genreg.errors import DataError
 from genreg.tables import LOADERS, csv, csv_text, jsonl, parquet, txt
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 BY_NAME = {loader.name: loader for loader in LOADERS}
 UTC = datetime.UTC
 DAY = datetime.datetime(2020, 2, 29)
-NEW_YEAR = datetime.datetime(2020, 1, 1, tzinfo=UTC)
+TIMES = [datetime.datetime(2020, 1, 1, 10, 0, 0, 500_000, UTC), datetime.datetime(2020, 1, 1, 2, tzinfo=UTC)]
 
 
 def whole(source: Source, size: int = 1000) -> pa.Table:
@@ -87,7 +88,7 @@ def refusal(read: Any, *args: Any, **knobs: Any) -> str:
         (["2020-02-29", ""], "date32[day]", [datetime.date(2020, 2, 29), None]),
         (["2021-02-29", "2020-01-01"], "string", ["2021-02-29", "2020-01-01"]),
         (["2020-02-29T10:20", "2020-02-29"], "timestamp[us]", [DAY.replace(hour=10, minute=20), DAY]),
-        (["2020-01-01 10:00:00.5Z", "2020-01-01T10:00:00+08:00"], "timestamp[us, tz=UTC]", [NEW_YEAR.replace(hour=10, microsecond=500_000), NEW_YEAR.replace(hour=2)]),
+        (["2020-01-01 10:00:00.5Z", "2020-01-01T10:00:00+08:00"], "timestamp[us, tz=UTC]", TIMES),
         (["2020-01-01 10:00:00Z", "2020-01-01 10:00:00"], "string", ["2020-01-01 10:00:00Z", "2020-01-01 10:00:00"]),
         (["2020-01-01 10:00:00.1234567"], "string", ["2020-01-01 10:00:00.1234567"]),
         (["", ""], "string", [None, None]),

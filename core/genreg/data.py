@@ -100,13 +100,13 @@ def shuffled(count: int, seed: int, *, step: int) -> npt.NDArray[np.int64]:
     return np.argsort(bits(np.array([seed], np.uint64), count, stream=Stream.SHUFFLE, step=step)[0], kind="stable")
 
 
-def spool(source: Source, folder: Path) -> Source:
-    """The same rows at hand: in memory, or above SPOOL_ABOVE bytes in ``folder``/rows.arrow, mapped."""
+def spool(source: Source, folder: Path, name: str = "rows") -> Source:
+    """The same rows at hand: in memory, or above SPOOL_ABOVE bytes in ``folder``/``name``.arrow, mapped."""
     if source.table is not None and not source.through:
         return source
     held: list[Batch] = []
     size, writer = 0, None
-    path, unfinished = folder / "rows.arrow", folder / "rows.arrow.part"
+    path, unfinished = folder / f"{name}.arrow", folder / f"{name}.arrow.part"
     try:
         for batch in source.batches(size=65_536):
             held.append(batch)
@@ -126,6 +126,18 @@ def spool(source: Source, folder: Path) -> Source:
         return Source.of(pa.Table.from_batches(held, source.schema), source.part)
     unfinished.replace(path)  # a new file: what an earlier source has mapped stays as it is
     return Source.of(pa.ipc.open_file(pa.memory_map(str(path))).read_all(), source.part)
+
+
+def chosen_rows(source: Source, chosen: npt.NDArray[np.bool_], part: Part) -> Source:
+    """The rows of ``source`` that are chosen (bool [rows]), as a part; read through, never held."""
+
+    def read(size: int) -> Iterator[Batch]:
+        start = 0
+        for batch in source.batches(size=size):
+            yield batch.filter(pa.array(chosen[start : start + batch.num_rows]))
+            start += batch.num_rows
+
+    return Source(source.schema, read, int(chosen.sum()), part)
 
 
 def single_batch(table: pa.Table) -> Batch:

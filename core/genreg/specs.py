@@ -22,8 +22,18 @@ if TYPE_CHECKING:
     from genreg.data import Source
 
 
+FREE: dict[str, Any] = {"free": True}  # json_schema_extra of a setting that may change when a run is resumed
+
+
 class Settings(BaseModel, extra="forbid", frozen=True):
     """The base of a family's ``config`` and ``options``: what it does not declare is refused."""
+
+
+def fixed(config: BaseModel) -> dict[str, Any]:
+    """What of a config must be the same when a run is resumed, as JSON: all but the fields that are FREE."""
+    fields = type(config).model_fields.items()
+    free = {name for name, field in fields if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("free")}
+    return config.model_dump(mode="json", exclude=free)
 
 
 @dataclass(frozen=True)

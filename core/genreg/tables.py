@@ -25,7 +25,7 @@ from genreg.draft import Batch
 from genreg.errors import DataError
 from genreg.specs import DataLoader
 
-BLOCK = 1 << 22  # bytes of text parsed at a time: no CSV row may be longer
+BLOCK = 1 << 21  # bytes of text parsed at a time: no CSV row may be longer
 GROUP = 1 << 26  # bytes of rows written together: a row group
 ROWS = 65_536  # rows turned into text together
 TEXT = pa.large_string()

@@ -19,6 +19,7 @@ from genreg.data import (
     Part,
     Source,
     assign_parts,
+    chosen_rows,
     noted,
     parse_split,
     refuse_not_finite,
@@ -104,7 +105,7 @@ def prepare(
     source = spool(open_source(data, components.loaders, loader), folder)
     if not source.rows:
         raise DataError(f"{data} has no rows to train on")
-    parts = split_parts(source, roles, shares, seed)
+    parts = split_parts(source, roles, shares, seed, folder)
     columns = [name for name in source.schema.names if name not in {roles.group, roles.key, *roles.drop}]
     chosen = {part: with_roles(piece, columns, roles) for part, piece in parts.items()}
     mapped, chain = _through_steps(chosen, calls, components)
@@ -176,7 +177,7 @@ def train(
         )  # fmt: skip
         record = fit_and_save(ready, folder, work, Path(data).name, seed, force=force, report=report or _silent)
     except BaseException:
-        if new and not any(file.name != "rows.arrow" for file in work.iterdir()):
+        if new and not any(file.suffix != ".arrow" for file in work.iterdir()):
             shutil.rmtree(work, ignore_errors=True)  # nothing of the family's to continue from
         raise
     shutil.rmtree(work, ignore_errors=True)
@@ -211,18 +212,23 @@ def fit_and_save(
     return record
 
 
-def split_parts(source: Source, roles: Roles, shares: Mapping[Part, float], seed: int) -> dict[Part, Source]:
-    """The source's rows by part, each tagged; raises DataError for a role whose column is not there."""
+def split_parts(
+    source: Source, roles: Roles, shares: Mapping[Part, float], seed: int, folder: Path
+) -> dict[Part, Source]:
+    """The source's rows by part, each tagged and at hand; raises DataError for a role whose column is not there."""
     for option, name in (("--label", roles.label), ("--group", roles.group), ("--key", roles.key)):
         if name is not None:
             require_columns(source.schema, [name], option)
     require_columns(source.schema, roles.drop, "--drop")
-    assert source.table is not None
     parts = assign_parts(source, shares, seed=seed, key=roles.key, group=roles.group, label=roles.label)
-    pieces = {part: source.table.filter(pa.array(parts == PARTS.index(part))) for part in PARTS}
-    if not pieces["train"].num_rows:
+    counts = {part: int((parts == at).sum()) for at, part in enumerate(PARTS)}
+    if not counts["train"]:
         raise DataError(f"none of the {source.rows} rows falls into the training part: give it a larger --split share")
-    return {part: Source.of(piece, part) for part, piece in pieces.items() if part == "train" or piece.num_rows}
+    return {
+        part: spool(chosen_rows(source, parts == at, part), folder, part)
+        for at, part in enumerate(PARTS)
+        if counts[part]
+    }
 
 
 def with_roles(source: Source, columns: Sequence[str], roles: Roles) -> Source:
