@@ -14,9 +14,12 @@ from genreg.data import empty_batch, single_batch, with_column
 from genreg.draft import Batch, Seeds
 from genreg.errors import UsageError, did_you_mean
 from genreg.form import Form, given_names
+from genreg.images import each_image, encoded
 from genreg.loading import open_source
 from genreg.options import Option, typed
 from genreg.specs import DataLoader
+
+MOST_BYTES = 1 << 30  # of the conditions of one run, which each sample carries
 
 Elsewhere: TypeAlias = Callable[[str], str | None]  # where a control that is no condition has its home
 
@@ -31,7 +34,9 @@ class Given:
     seeds: Seeds = field(default_factory=lambda: np.empty(0, np.uint64))  # one per sample, once it is decided
 
     def repeated(self, count: int, copies: int, seeds: Seeds) -> Given:
-        """Each row ``copies`` times, ``count`` samples in all, with their seeds."""
+        """Each row ``copies`` times, ``count`` samples in all, with their seeds; raises UsageError above MOST_BYTES."""
+        if (size := self.batch.nbytes // max(self.batch.num_rows, 1)) * count > MOST_BYTES:
+            raise UsageError(f"{count:,} samples cannot carry {size:,} bytes of conditions each: ask for fewer, or give smaller images")
         at = np.repeat(np.arange(self.batch.num_rows), copies)[:count] if self.from_file else np.zeros(count, np.int64)
         return replace(self, batch=taken(self.batch, at), passed=taken(self.passed, at) if self.passed else None, seeds=seeds)
 
@@ -98,9 +103,9 @@ def read_given(
     elif key:
         raise UsageError(f"--key {key} names a column of a --given FILE, and none is given")
     for name, value in values.items():
-        target = form.given.field(resolve_name(form, name, f"--given {name}={value}", elsewhere))
+        target = form.given.field(resolve_name(form, name, _asked(name, value), elsewhere))
         if target.name in set_names:
-            raise UsageError(f"--given {name}={value}: {target.name} is given twice")
+            raise UsageError(f"{_asked(name, value)}: {target.name} is given twice")
         set_names.add(target.name)
         scalar = given_scalar(value, target, name)
         batch = with_column(batch, target, pa.array([scalar.as_py()] * rows, target.type))
@@ -126,6 +131,8 @@ def given_scalar(value: Any, target: pa.Field[Any], name: str) -> Any:
     try:
         if value is None:
             return pa.scalar(None, kind)
+        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            return pa.scalar(encoded(value, _asked(name, value)), kind)
         if isinstance(value, str) and value.startswith("@"):
             value = _file_or_text(value, name)
         if not isinstance(value, str) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
@@ -134,7 +141,12 @@ def given_scalar(value: Any, target: pa.Field[Any], name: str) -> Any:
             return pa.scalar(typed(Option(name, list), value, "--given "), kind)
         return pa.scalar(value).cast(kind)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
-        raise UsageError(f"--given {name}={value}: {name} takes {kind}") from None
+        raise UsageError(f"{_asked(name, value)}: {name} takes {kind}") from None
+
+
+def _asked(name: str, value: Any) -> str:
+    """How a condition was given, at the head of a message."""
+    return f"--given {name}={value}" if isinstance(value, (str, int, float, list, Path)) else f"--given {name}"
 
 
 def _file_or_text(value: str, name: str) -> str:
@@ -152,7 +164,7 @@ def _table(given: Any, loaders: Mapping[str, DataLoader]) -> Batch | None:
         return None
     if isinstance(given, (str, Path)):
         source = open_source(given, loaders)
-        given = pa.Table.from_batches(list(source.batches(size=65_536)), source.schema)
+        given = pa.Table.from_batches(list(source.scan()), source.schema)
     elif hasattr(given, "columns") and hasattr(given, "to_dict"):
         given = pa.Table.from_pandas(given, preserve_index=False)
     if isinstance(given, pa.RecordBatch):
@@ -163,6 +175,9 @@ def _table(given: Any, loaders: Mapping[str, DataLoader]) -> Batch | None:
 
 
 def _cast(column: Any, target: pa.Field[Any], name: str) -> Any:
+    if pa.types.is_binary(target.type) or pa.types.is_large_binary(target.type):  # images, or the paths to them
+        cells = each_image(column) if isinstance(column.type, pa.BaseExtensionType) else column.to_pylist()
+        return pa.array([None if cell is None else encoded(cell, _asked(name, cell)) for cell in cells], target.type)
     try:
         return column.cast(target.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from genreg.data import (
     Source,
     assign_parts,
     chosen_rows,
+    named_with_role,
     noted,
     parse_split,
     refuse_not_finite,
@@ -105,6 +106,9 @@ def prepare(
     source = spool(open_source(data, components.loaders, loader), folder)
     if not source.rows:
         raise DataError(f"{data} has no rows to train on")
+    noted_label = named_with_role(source.schema, "label")  # a loader knows it: the classes of a folder of images
+    if not roles.label and noted_label not in (roles.group, roles.key, *roles.drop):
+        roles = replace(roles, label=noted_label)
     parts = split_parts(source, roles, shares, seed, folder)
     columns = [name for name in source.schema.names if name not in {roles.group, roles.key, *roles.drop}]
     chosen = {part: with_roles(piece, columns, roles) for part, piece in parts.items()}
@@ -249,7 +253,7 @@ def refuse_untrainable(train: Source) -> None:
         raise DataError("the clean steps left no row to train on")
     distinct: dict[str, set[Any]] = {f.name: set() for f in train.schema if pa.types.is_string(f.type)}
     filled = dict.fromkeys(train.schema.names, 0)
-    for batch in train.batches(size=65_536):
+    for batch in train.scan():
         refuse_not_finite(batch)
         _count(batch, filled, distinct)
     for name, count in filled.items():

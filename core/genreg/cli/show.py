@@ -14,6 +14,7 @@ from genreg.cli.common import echo_json
 from genreg.errors import NotFound, Unsupported, UsageError, did_you_mean
 from genreg.form import given_names
 from genreg.generate import propose
+from genreg.images import embedded_recipe
 from genreg.options import MISSING, of_function, of_model
 from genreg.plugins import Components, load_plugins
 from genreg.recipe import read_recipe, recipe_path
@@ -35,7 +36,7 @@ def command(what: str, registries: tuple[str, ...], as_json: bool) -> None:
 
 
 def _facts(what: str, registries: tuple[str, ...]) -> dict[str, Any]:
-    if recipe_path(Path(what)).is_file():
+    if recipe_path(Path(what)).is_file() or embedded_recipe(Path(what)):
         return {"output": what, **vars(read_recipe(Path(what)))}
     if Path(what).is_file():
         raise UsageError(f"{what} has no recipe beside it: genreg did not make it, or the recipe was moved away")
