@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+
 from genreg.data import Source, assign_parts
 from genreg.draft import Array
 

@@ -24,7 +24,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from digits import Digits, digits
-from genreg.draft import Array
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 from sklearn.decomposition import PCA
@@ -34,6 +33,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from torch import Tensor, nn
+
+from genreg.draft import Array
 
 COLUMNS = ("acc", "cas", "lin", "svm", "P", "R", "D", "C", "nn")
 COMPARED, TRAINED_ON, NEIGHBOR = 1000, 5000, 5
@@ -130,7 +131,9 @@ class Table:
         manifolds = manifold(features(self.network, self.compared), features(self.network, few))
         nn_ratio = np.median(self.nearest.query(flat(few.images))[0]) / self.apart
         cas = accuracy(judge(many), self.held)
-        return dict(zip(COLUMNS, (accuracy(self.network, made), cas, lin, svm, *manifolds, float(nn_ratio)), strict=True))
+        return dict(
+            zip(COLUMNS, (accuracy(self.network, made), cas, lin, svm, *manifolds, float(nn_ratio)), strict=True)
+        )
 
 
 def flat(images: Array) -> Array:
@@ -146,8 +149,9 @@ def blurred(data: Digits, sigma: float) -> Digits:
 
 def generated(model: str) -> Digits:
     """5,000 samples of an entry or checkpoint, 500 of each digit, seeds from 0 on."""
-    import genreg
     import pyarrow as pa
+
+    import genreg
 
     labels = np.repeat(np.arange(10), TRAINED_ON // 10)
     rows = pa.table({"label": pa.array(labels)})

@@ -8,50 +8,16 @@ factor is its own affair: neither encode nor decode applies it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Mapping
 
 import torch
-from genreg.specs import Settings
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
+from genreg_vae.klconfig import KlConfig
+
 LOG_VARIANCE = (-30.0, 20.0)
 OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-
-
-class KlConfig(Settings, frozen=True, extra="ignore"):
-    """What config.json of an AutoencoderKL says of the network; its other keys are the diffusion model's affair."""
-
-    block_out_channels: list[int] = Field(default=[64], min_length=1, max_length=8)
-    layers_per_block: int = Field(default=1, ge=1, le=16)
-    in_channels: int = Field(default=3, ge=1, le=64)
-    out_channels: int = Field(default=3, ge=1, le=64)
-    latent_channels: int = Field(default=4, ge=1, le=256)
-    norm_num_groups: int = Field(default=32, ge=1)
-    act_fn: Literal["silu", "swish"] = "silu"
-    use_quant_conv: bool = True  # files that are older than the key have the layer
-    use_post_quant_conv: bool = True
-    mid_block_add_attention: bool = True
-    down_block_types: list[str] = ["DownEncoderBlock2D"]
-    up_block_types: list[str] = ["UpDecoderBlock2D"]
-    sample_size: int = Field(default=32, ge=1, le=8192)
-
-    @model_validator(mode="after")
-    def _known(self) -> KlConfig:
-        blocks = {*self.down_block_types, *self.up_block_types} - {"DownEncoderBlock2D", "UpDecoderBlock2D"}
-        if blocks:
-            raise ValueError(f"blocks of the kind {min(blocks)} are not supported")
-        wrong = [width for width in self.block_out_channels if width < 1 or width % self.norm_num_groups]
-        if wrong:
-            raise ValueError(f"block_out_channels: {wrong[0]} does not divide into {self.norm_num_groups} groups")
-        return self
-
-    @property
-    def factor(self) -> int:
-        """Pixels per latent position and side."""
-        return int(2 ** (len(self.block_out_channels) - 1))
 
 
 def _norm(channels: int, groups: int) -> nn.GroupNorm:
@@ -117,7 +83,9 @@ class Resample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, c, h, w] to half or double."""
-        out: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest") if self.up else F.pad(x, (0, 1, 0, 1)))
+        out: Tensor = self.conv(
+            F.interpolate(x, scale_factor=2.0, mode="nearest") if self.up else F.pad(x, (0, 1, 0, 1))
+        )
         return out
 
 
@@ -146,7 +114,8 @@ class Encoder(nn.Module):
         self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, 1, 1)
         pairs = list(zip([widths[0], *widths], widths, strict=False))
         self.down_blocks = nn.ModuleList(
-            Block(a, b, config.layers_per_block, groups, up=False, last=i == len(pairs) - 1) for i, (a, b) in enumerate(pairs)
+            Block(a, b, config.layers_per_block, groups, up=False, last=i == len(pairs) - 1)
+            for i, (a, b) in enumerate(pairs)
         )
         self.mid_block = Middle(widths[-1], groups, config.mid_block_add_attention)
         self.conv_norm_out = _norm(widths[-1], groups)
@@ -171,7 +140,8 @@ class Decoder(nn.Module):
         self.mid_block = Middle(widths[0], groups, config.mid_block_add_attention)
         pairs = list(zip([widths[0], *widths], widths, strict=False))
         self.up_blocks = nn.ModuleList(
-            Block(a, b, config.layers_per_block + 1, groups, up=True, last=i == len(pairs) - 1) for i, (a, b) in enumerate(pairs)
+            Block(a, b, config.layers_per_block + 1, groups, up=True, last=i == len(pairs) - 1)
+            for i, (a, b) in enumerate(pairs)
         )
         self.conv_norm_out = _norm(widths[-1], groups)
         self.conv_out = nn.Conv2d(widths[-1], config.out_channels, 3, 1, 1)
@@ -205,11 +175,6 @@ class AutoencoderKl(nn.Module):
         """Pixels, about [-1, 1]: [n, c, h, w]."""
         out: Tensor = self.decoder(z if self.post_quant_conv is None else self.post_quant_conv(z))
         return out
-
-
-def recognizes(config: Mapping[str, Any], names: Iterable[str]) -> bool:
-    """Whether a folder's config.json is an AutoencoderKL's, and its tensors are those of one."""
-    return config.get("_class_name") == "AutoencoderKL" and {"encoder.conv_in.weight", "decoder.conv_in.weight"} <= set(names)
 
 
 def current_name(name: str) -> str:

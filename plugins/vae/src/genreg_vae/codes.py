@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from genreg.draft import Array, Seeds
-from genreg.random import Stream, categorical
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
+
+from genreg.draft import Array, Seeds
+from genreg.random import Stream, categorical
 
 Memory = list[tuple[Tensor, Tensor]]  # keys and values [n, heads, t, width / heads] of each layer
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import pyarrow as pa
+from pydantic import Field, model_validator
+
 from genreg.data import named_with_role, noted, notes
 from genreg.errors import DataError
+from genreg.images import image_columns, image_field
 from genreg.specs import FREE, Condition, Settings
 from genreg_torch.settings import TrainSettings
-from pydantic import Field, model_validator
 
 INTERNAL: dict[str, Any] = {"internal": True}
 LARGEST_MLP = 16  # pixels: up to this side an MLP is the better network
@@ -40,25 +42,39 @@ class Images(Settings, frozen=True):
 
 
 class Config(Images, TrainSettings, frozen=True):
-    """The settings of a VAE. Defaults of the steps are those of convolutions; an MLP has its own where none is given."""
+    """The settings of a VAE. Defaults are those of convolutions; an MLP has its own where none is given."""
 
     network: Literal["auto", "conv", "mlp"] = Field(default="auto", description="auto: an MLP up to 16 x 16")
-    width: int = Field(default=24, ge=1, le=4096, description="channels of the first convolution, or units of the MLP (128)")
+    width: int = Field(
+        default=24, ge=1, le=4096, description="channels of the first convolution, or units of the MLP (128)"
+    )
     hidden: int = Field(default=256, ge=1, le=8192, description="units between convolutions and latents")
     latents: int = Field(default=16, ge=1, le=4096, description="numbers that describe a picture")
     likelihood: Literal["logistic", "gaussian", "bernoulli"] = Field(
-        default="logistic", description="of pixels: logistic in the bins of their levels, Gaussian, or Bernoulli for black and white"
+        default="logistic",
+        description="of pixels: logistic in the bins of their levels, Gaussian, or Bernoulli for black and white",
     )
-    levels: int = Field(default=256, ge=2, le=256, description="evenly spaced levels that pixels take between 0 and 255")
+    levels: int = Field(
+        default=256, ge=2, le=256, description="evenly spaced levels that pixels take between 0 and 255"
+    )
     beta: float = Field(default=1.0, gt=0, le=1000, description="weight of the divergence from the prior")
     beta_warmup: float = Field(default=0.25, ge=0, le=1, description="share of the steps over which beta grows from 0")
-    free_bits: float = Field(default=0.0, ge=0, le=10, description="nats per latent below which the divergence is not pushed")
+    free_bits: float = Field(
+        default=0.0, ge=0, le=10, description="nats per latent below which the divergence is not pushed"
+    )
     dropout: float = Field(default=0.1, ge=0, lt=1, description="in the encoder; half of it in the decoder")
     prior: Literal["mixture", "normal"] = Field(
         default="mixture", description="latents are drawn from a mixture of Gaussians fitted per class, or from N(0, I)"
     )
-    components: int | None = Field(default=None, ge=1, le=64, description="of the mixture; none: those with the best held-out density")
-    spread: float = Field(default=1.0, gt=0, le=2, description="scales the deviations of the mixture's Gaussians: less is safer, more is varied")
+    components: int | None = Field(
+        default=None, ge=1, le=64, description="of the mixture; none: those with the best held-out density"
+    )
+    spread: float = Field(
+        default=1.0,
+        gt=0,
+        le=2,
+        description="scales the deviations of the mixture's Gaussians: less is safer, more is varied",
+    )
     store: Literal["float32", "float16"] = Field(default="float32", description="numbers of the weights file")
     steps: int = Field(default=9000, ge=1, description="updates of the weights (MLP: 2000)")
     batch: int = Field(default=64, ge=1, description="pictures of one update, over all processes (MLP: 256)")
@@ -86,32 +102,26 @@ def described(schema: pa.Schema, family: str) -> dict[str, Any]:
     Raises DataError where there is no image, more than one, a label that is not coded, or another column.
     """
     label = named_with_role(schema, "label")
-    images = [field for field in schema if is_image(field.type)]
+    encoded = [field.name for field in schema if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type)]
+    images = list(dict.fromkeys([*image_columns(schema), *encoded]))
     if len(images) != 1:
         found = f"has {len(images)}" if images else "has no column of pictures (uint8 tensors, or encoded)"
         raise DataError(f"{family} is trained on one column of pictures, and this data {found}")
     for field in schema:
-        if field.name not in (images[0].name, label):
+        if field.name not in (images[0], label):
             hint = f"--drop {field.name}, or --label {field.name}"
             raise DataError(f"{family} models pictures and a label, and not the column {field.name}: {hint}")
     found_values = notes(schema.field(label)).get("values") if label else []
     if label and found_values is None:
         raise DataError(f"the label {label} is not coded: add --preprocess categories")
-    return {"image": images[0].name, "label": label, "values": found_values}
-
-
-def is_image(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds pictures: a uint8 tensor [h, w, c], or encoded."""
-    if isinstance(kind, pa.FixedShapeTensorType):
-        return len(kind.shape) in (2, 3) and kind.value_type == pa.uint8()
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return {"image": images[0], "label": label, "values": found_values}
 
 
 def columns(config: Images) -> pa.Schema:
     """A uint8 tensor [h, w, c] and the label's code."""
     if not config.shape:
         return pa.schema([])  # before training
-    fields: list[Any] = [pa.field(config.image, pa.fixed_shape_tensor(pa.uint8(), config.shape))]
+    fields: list[Any] = [image_field(config.image, config.shape)]
     if config.label is not None:
         fields.append(noted(pa.field(config.label, pa.int32()), values=config.values, role="label"))
     return pa.schema(fields)
@@ -122,7 +132,9 @@ def label_condition(config: Images) -> list[Condition]:
     if config.label is None:
         return []
     there = ", ".join(map(str, config.values[:10])) + (" …" if config.classes > 10 else "")
-    return [Condition("label", pa.int32(), f"the class: {there}; drawn as in training where not given", column=config.label)]
+    return [
+        Condition("label", pa.int32(), f"the class: {there}; drawn as in training where not given", column=config.label)
+    ]
 
 
 def conditions(config: Config) -> list[Condition]:
@@ -131,5 +143,7 @@ def conditions(config: Config) -> list[Condition]:
         *label_condition(config),
         Condition("like", pa.binary(), "a picture to start from: its reconstruction, or its neighbors with a scale"),
         Condition("scale", pa.float64(), "how far from like, in deviations of its posterior", default=0.0),
-        Condition("temperature", pa.float64(), "scales the pixels' noise: 0 is their mean, 1 the whole model", default=0.0),
+        Condition(
+            "temperature", pa.float64(), "scales the pixels' noise: 0 is their mean, 1 the whole model", default=0.0
+        ),
     ]

@@ -81,7 +81,7 @@ def _draw_gaussian(parameters: Tensor, uniform: Tensor | None, temperature: Tens
     if uniform is None:
         return mean.clamp(0, 1)
     sigma = torch.exp(parameters[:, 1].clamp(*LOG_SCALE))
-    noise = torch.special.ndtri(uniform.clamp(TINY, 1 - TINY)).to(mean.dtype)
+    noise: Tensor = torch.special.ndtri(uniform.clamp(TINY, 1 - TINY)).to(mean.dtype)
     return (mean + _spread(temperature, mean) * sigma * noise).clamp(0, 1)
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+
 from genreg.draft import Array, Seeds
 from genreg.random import Stream, categorical, normal, uniform
 
@@ -50,7 +51,9 @@ def log_density(z: Array, g: Gaussians) -> Array:
     return total
 
 
-def maximize(z: Array, responsibilities: Array, pooled: Array, *, floor: float = FLOOR, shrink: float = SHRINK) -> Gaussians:
+def maximize(
+    z: Array, responsibilities: Array, pooled: Array, *, floor: float = FLOOR, shrink: float = SHRINK
+) -> Gaussians:
     """The M step: weights, means and covariances, the latter drawn a little towards ``pooled`` [d, d]."""
     n = responsibilities.sum(0)
     means = responsibilities.T @ z / np.maximum(n, 1e-12)[:, None]
@@ -73,7 +76,9 @@ def expect(z: Array, g: Gaussians) -> tuple[Array, float]:
     return weight / total, float((most + np.log(total)).mean())
 
 
-def fit_class(z: Array, components: int, pooled: Array, *, seed: int, floor: float = FLOOR, shrink: float = SHRINK) -> Gaussians:
+def fit_class(
+    z: Array, components: int, pooled: Array, *, seed: int, floor: float = FLOOR, shrink: float = SHRINK
+) -> Gaussians:
     """EM from spread-out rows (k-means++) until the density hardly grows."""
     components = max(1, min(components, len(z) // ROWS_PER_COMPONENT))
     nearest = _spread_out(z, components, seed)
@@ -88,16 +93,16 @@ def fit_class(z: Array, components: int, pooled: Array, *, seed: int, floor: flo
 
 
 def _spread_out(z: Array, components: int, seed: int) -> Array:
-    """The nearest of ``components`` rows for each row: int64 [n]; rows far from the chosen are likelier to be chosen."""
+    """The nearest of ``components`` rows for each row: int64 [n]; far rows are likelier to be chosen."""
     u = uniform(np.array([seed], np.uint64), (components,), stream=Stream.INIT)[0]
     chosen = [int(u[0] * len(z))]
     distances = [((z - z[chosen[0]]) ** 2).sum(1)]
     for k in range(1, components):
-        nearest = np.minimum.reduce(distances)
-        total = np.cumsum(nearest)
+        total = np.cumsum(np.minimum.reduce(distances))
         chosen.append(min(int(np.searchsorted(total, u[k] * total[-1], side="right")), len(z) - 1))
         distances.append(((z - z[chosen[-1]]) ** 2).sum(1))
-    return np.stack(distances).argmin(0)
+    nearest: Array = np.stack(distances).argmin(0)
+    return nearest
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +177,9 @@ class Mixture:
 def fit_mixture(z: Array, labels: Array, classes: int, components: int, *, seed: int) -> Mixture:
     """A mixture per class; a class without rows takes the one of all rows."""
     z = np.asarray(z, np.float64)
-    within = z - np.stack([z[labels == y].mean(0) if (labels == y).any() else z.mean(0) for y in range(classes)])[labels]
+    within = (
+        z - np.stack([z[labels == y].mean(0) if (labels == y).any() else z.mean(0) for y in range(classes)])[labels]
+    )
     pooled = within.T @ within / len(z)
     each = []
     for y in range(classes):

@@ -13,19 +13,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from genreg.draft import Array, Batch, Draft, Seeds
-from genreg.errors import UsageError
-from genreg.random import Stream, categorical, normal, uniform
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
+from genreg.draft import Array, Batch, Draft, Seeds
+from genreg.errors import UsageError
+from genreg.images import decode, images
+from genreg.random import Stream, categorical, normal, uniform
 from genreg_vae.config import Config, Images, columns
 from genreg_vae.likelihoods import LIKELIHOODS
 from genreg_vae.mixture import Mixture
 from genreg_vae.networks import Shape, Vae
 from genreg_vae.objective import importance_bound, log_normal
-from genreg_vae.pixels import as_column, fitted, labels, pictures
+from genreg_vae.pixels import labels, pictures
 
+CPU = torch.device("cpu")
 ROWS = 512  # rows that pass through the networks together
 INFER_SAMPLES = 8  # importance samples behind the probability of a class
 
@@ -34,8 +36,8 @@ def network(config: Config) -> Vae:
     """Encoder and decoder for the config's pictures, freshly initialized."""
     height, width, channels = config.shape
     shape = Shape(
-        height, width, channels, config.classes, config.latents, LIKELIHOODS[config.likelihood].parameters, config.width,
-        config.hidden, config.dropout, config.dropout / 2,
+        height, width, channels, config.classes, config.latents, LIKELIHOODS[config.likelihood].parameters,
+        config.width, config.hidden, config.dropout, config.dropout / 2,
     )  # fmt: skip
     return Vae(shape, convolutional=config.convolutional, one_sigma=config.likelihood == "gaussian")
 
@@ -48,13 +50,15 @@ class ImageVae:
     vae: Vae  # in eval mode
     prior: Mixture
     samples: int = 64  # importance samples of log_prob
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
 
     def propose(self, seeds: Seeds, given: Batch, /) -> Draft:
         """z of each seed: from the prior of its class, or where a picture is given from its posterior."""
         y = labels(given, self.config.label, self.config.classes)
         if (y == self.config.classes).any() and self.config.classes:
-            raise UsageError(f"label: a value that training did not see; there are: {', '.join(map(str, self.config.values))}")
+            raise UsageError(
+                f"label: a value that training did not see; there are: {', '.join(map(str, self.config.values))}"
+            )
         pixels, at = given_pictures(given, self.config.shape)
         if len(at) and (y[at] < 0).any():
             free = y[at] < 0
@@ -82,7 +86,7 @@ class ImageVae:
         for start in range(0, len(draft), ROWS):
             at = slice(start, start + ROWS)
             out[at] = self._pixels(draft.values[at], y[at], draft.seeds[at], draft.context["temperature"][at])
-        made: list[Any] = [as_column(out)]
+        made: list[Any] = [images(out)]
         schema = columns(self.config)
         if self.config.label is not None:
             made.append(pa.array(y.astype(np.int32)))
@@ -135,7 +139,9 @@ class ImageVae:
         for at in parts(len(y)):
             x, classes = self._tensors(pixels[at], y[at])
             parameters = self.vae.decode(torch.from_numpy(z[at].astype(np.float32)).to(self.device), classes)
-            out[at] = LIKELIHOODS[self.config.likelihood].log_prob(x, parameters, self.config.levels).double().cpu().numpy()
+            out[at] = (
+                LIKELIHOODS[self.config.likelihood].log_prob(x, parameters, self.config.levels).double().cpu().numpy()
+            )
         return out
 
     # ---- the parts ----
@@ -149,7 +155,8 @@ class ImageVae:
             raise UsageError(f"scale={scale.min():g}: the distance from like is 0 or more")
         mean, log_variance = self.posterior(pixels, y)
         noise = normal(seeds, (self.config.latents,), stream=Stream.PRIOR, step=2)
-        return mean + scale[:, None] * np.exp(0.5 * log_variance) * noise
+        z: Array = mean + scale[:, None] * np.exp(0.5 * log_variance) * noise
+        return z
 
     def _tensors(self, pixels: Array, y: Array) -> tuple[Tensor, Tensor]:
         return tensor_of(pixels, self.config.levels, self.device), self._one_hot(y)
@@ -245,6 +252,7 @@ def given_pictures(given: Batch, shape: Sequence[int]) -> tuple[Array, Array]:
     if "like" not in given.schema.names or given.column("like").null_count == given.num_rows:
         return np.empty((0, *shape), np.uint8), np.empty(0, np.int64)
     column = given.column("like")
-    values = column.drop_null().to_pylist()
-    seen = {value: fitted(value, shape) for value in dict.fromkeys(values)}  # one given to many samples is decoded once
+    values: list[bytes] = column.drop_null().to_pylist()  # type: ignore[assignment]
+    size, channels = (shape[0], shape[1]), shape[2]  # one picture given to many samples is decoded once:
+    seen = {value: decode(value, size=size, channels=channels, name="like") for value in dict.fromkeys(values)}
     return np.stack([seen[value] for value in values]), np.flatnonzero(np.asarray(column.is_valid()))

@@ -8,7 +8,8 @@ channels a gain and offset per channel give the decoder a direct path to color.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -118,22 +119,21 @@ class MlpDecoder(nn.Module):
 
 
 class ConvEncoder(nn.Module):
-    """Stride-2 convolutions over picture and coordinates; then means, maxima, the grid and y to mean and log variance."""
+    """Stride-2 convolutions over picture and coordinates; the grid, its means and maxima, and y to the moments of z."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.padding = shape.padding
         widths, (rows, columns) = shape.widths, shape.grid
         channels = [shape.channels + 2, *widths]
-        pairs = list(zip(channels, channels[1:], strict=False))
+        pairs = list(pairwise(channels))
         self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 4, 2, 1) for a, b in pairs)
         self.norms = nn.ModuleList(nn.GroupNorm(1, width) for width in widths)
         self.drop = nn.Dropout(shape.encoder_dropout)
         self.enter = nn.Linear(widths[-1] * (rows * columns + 2) + shape.classes, shape.hidden)
         self.norm = nn.LayerNorm(shape.hidden)
         self.leave = nn.Linear(shape.hidden, 2 * shape.latents)
-        for layer in self.convolutions:
-            _he(layer, layer.in_channels * 16)
+        _he(self.convolutions, 16)
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """x [n, c, h, w], y [n, C] to mean and log variance [n, latents]."""
@@ -159,12 +159,11 @@ class ConvDecoder(nn.Module):
         self.drop = nn.Dropout(shape.decoder_dropout)
         self.spread = nn.Linear(shape.hidden, widths[0] * rows * columns)
         channels = [*widths, shape.parameters * shape.channels]
-        pairs = list(zip(channels, channels[1:], strict=False))
+        pairs = list(pairwise(channels))
         self.convolutions = nn.ModuleList(nn.ConvTranspose2d(a, b, 4, 2, 1) for a, b in pairs)
         self.norms = nn.ModuleList(nn.GroupNorm(1, width) for width in widths)
         self.tint = nn.Linear(shape.hidden, 2 * shape.channels) if shape.channels > 1 else None
-        for layer in self.convolutions:
-            _he(layer, layer.in_channels * 4)
+        _he(self.convolutions, 4)
         if self.tint is not None:
             nn.init.zeros_(self.tint.weight)
             nn.init.zeros_(self.tint.bias)
@@ -174,7 +173,7 @@ class ConvDecoder(nn.Module):
         s = self.shape
         d = F.silu(self.norm_1(self.enter(torch.cat([z, y], 1))))
         d = self.drop(F.silu(self.norm_2(self.middle(d))))
-        h = self.spread(d).view(-1, s.widths[-1], *s.grid).contiguous(memory_format=torch.channels_last)
+        h: Tensor = self.spread(d).view(-1, s.widths[-1], *s.grid).contiguous(memory_format=torch.channels_last)
         for norm, convolution in zip(self.norms, self.convolutions, strict=True):
             h = convolution(F.silu(norm(h)))
         left, _, top, _ = s.padding
@@ -192,7 +191,7 @@ class Vae(nn.Module):
     def __init__(self, shape: Shape, *, convolutional: bool, one_sigma: bool = False) -> None:
         super().__init__()
         if one_sigma:  # the networks make the mean alone
-            shape = Shape(**{**shape.__dict__, "parameters": 1})
+            shape = replace(shape, parameters=1)
         self.encoder: nn.Module = ConvEncoder(shape) if convolutional else MlpEncoder(shape)
         self.decoder: nn.Module = ConvDecoder(shape) if convolutional else MlpDecoder(shape)
         self.log_sigma = nn.Parameter(torch.tensor(-1.0)) if one_sigma else None
@@ -223,8 +222,10 @@ def _coordinates(x: Tensor) -> Tensor:
     return torch.stack(torch.meshgrid(y, x_, indexing="ij")).expand(len(x), -1, -1, -1)  # [n, 2, rows, columns]
 
 
-def _he(layer: nn.Module, fan_in: int) -> None:
-    assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
-    nn.init.normal_(layer.weight, 0, math.sqrt(2 / fan_in))
-    assert layer.bias is not None
-    nn.init.zeros_(layer.bias)
+def _he(layers: nn.ModuleList, taps: int) -> None:
+    """N(0, 2 / fan-in) for convolutions where ``taps`` positions of each channel meet in an output."""
+    for layer in layers:
+        assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
+        assert layer.bias is not None
+        nn.init.normal_(layer.weight, 0, math.sqrt(2 / (taps * layer.in_channels)))
+        nn.init.zeros_(layer.bias)

@@ -1,7 +1,7 @@
 """The evidence lower bound, and the tighter importance-weighted one.
 
 log p(x | y) >= E_q(z | x, y) [log p(x | z, y)] - KL(q(z | x, y) || N(0, I))      (Kingma and Welling, 2014)
-log p(x | y) >= log 1/K sum_k p(x | z_k, y) p(z_k | y) / q(z_k | x, y)            (Burda, Grosse and Salakhutdinov, 2016)
+log p(x | y) >= log 1/K sum_k p(x | z_k, y) p(z_k | y) / q(z_k | x, y)      (Burda, Grosse and Salakhutdinov, 2016)
 """
 
 from __future__ import annotations

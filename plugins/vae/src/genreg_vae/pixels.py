@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from genreg.draft import Array, Batch
-from genreg.errors import DataError, UsageError
 
-MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-MOST_PIXELS = 1 << 26
+from genreg.draft import Array, Batch
+from genreg.errors import DataError
+from genreg.images import decode
 
 
 def pictures(column: Any, shape: Sequence[int]) -> tuple[Array, Array]:
@@ -25,42 +23,6 @@ def pictures(column: Any, shape: Sequence[int]) -> tuple[Array, Array]:
     out = np.zeros((len(column), *shape), np.uint8)
     out[valid] = flat
     return out, valid
-
-
-def as_column(images: Array) -> Any:
-    """uint8 [n, h, w, c] as a column of tensors."""
-    kind = pa.fixed_shape_tensor(pa.uint8(), images.shape[1:])
-    flat = pa.array(np.ascontiguousarray(images).reshape(-1))
-    storage = pa.FixedSizeListArray.from_arrays(flat, int(np.prod(images.shape[1:])))
-    return pa.ExtensionArray.from_storage(kind, storage)
-
-
-def decoded(data: bytes, channels: int | None = None) -> Array:
-    """An encoded picture as uint8 [h, w, c], in its own channels or those asked for; raises UsageError."""
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise UsageError(f"a picture of {image.width} x {image.height} is too large")
-            upright = ImageOps.exif_transpose(image)
-            own = channels or {"L": 1, "1": 1, "RGBA": 4}.get(upright.mode, 3)
-            pixels = np.asarray(upright.convert(MODES[own]))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UsageError(f"this is not a readable picture: {' '.join(str(error).split())}") from None
-    return pixels.reshape(*pixels.shape[:2], own)
-
-
-def fitted(data: bytes, shape: Sequence[int]) -> Array:
-    """An encoded picture as uint8 of the shape: its middle, scaled; raises UsageError where it cannot be read."""
-    from PIL import Image, ImageOps
-
-    height, width, channels = shape
-    own = decoded(data, channels)
-    if own.shape[:2] == (height, width):
-        return own
-    scaled = ImageOps.fit(Image.fromarray(own.squeeze(2) if channels == 1 else own), (width, height), Image.Resampling.LANCZOS)
-    return np.asarray(scaled).reshape(height, width, channels)
 
 
 def labels(batch: Batch, name: str | None, classes: int) -> Array:
@@ -79,14 +41,14 @@ def training_pictures(column: Any, shape: Sequence[int] | None) -> Array:
     if column.null_count:
         raise DataError(f"{column.null_count} rows have no picture: leave them out with --preprocess dropna")
     if isinstance(column.type, pa.FixedShapeTensorType):
-        own = [*column.type.shape, 1][:3]
-        return pictures(column, own)[0]
-    made = []
-    for value in column.to_pylist():
-        one = decoded(value)
-        shape = shape or one.shape
-        if one.shape != tuple(shape):
-            told = " and ".join("x".join(map(str, size)) for size in (tuple(shape), one.shape))
-            raise DataError(f"pictures of one size and form are needed, and there are {told}: resize them when loading")
-        made.append(one)
-    return np.stack(made) if made else np.zeros((0, *(shape or (1, 1, 1))), np.uint8)
+        return pictures(column, column.type.shape)[0]
+    made = [decode(value, name=f"picture {row}") for row, value in enumerate(column.to_pylist())]
+    shape = tuple(shape or (made[0].shape if made else (1, 1, 1)))
+    odd = next((one.shape for one in made if one.shape != shape), None)
+    if odd is not None:
+        told = " and ".join("x".join(map(str, size)) for size in (shape, odd))
+        raise DataError(
+            f"pictures of one size and form are needed, and there are {told}: "
+            "bring them to one with --loader images:size=…,channels=…"
+        )
+    return np.stack(made) if made else np.zeros((0, *shape), np.uint8)

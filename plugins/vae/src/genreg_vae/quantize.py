@@ -8,6 +8,7 @@ and a code that hardly anything chooses begins anew at some h. Shapes: n rows, K
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -121,8 +122,8 @@ class VqVae(nn.Module):
         super().__init__()
         self.shape = shape
         widths = [shape.units * min(2**stage, 4) for stage in range(shape.stages + 1)]
-        down = [nn.Conv2d(a, b, 4, 2, 1) for a, b in zip(widths, widths[1:], strict=False)]
-        up = [nn.ConvTranspose2d(b, a, 4, 2, 1) for a, b in zip(widths, widths[1:], strict=False)][::-1]
+        down = [nn.Conv2d(a, b, 4, 2, 1) for a, b in pairwise(widths)]
+        up = [nn.ConvTranspose2d(b, a, 4, 2, 1) for a, b in pairwise(widths)][::-1]
         self.enter = nn.Conv2d(shape.channels, widths[0], 3, 1, 1)
         self.down = nn.ModuleList(down)
         self.before = nn.Sequential(Block(widths[-1]), nn.Conv2d(widths[-1], shape.code_width, 1))

@@ -1,4 +1,4 @@
-"""Fit: the pictures are looked at, the networks are trained by the shared loop, the prior is fitted to their latents."""
+"""Fit: pictures are looked at, networks are trained by the shared loop, the prior is fitted to their latents."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - torch's own convention
+
 from genreg.data import Source
 from genreg.draft import Array, Batch
 from genreg.errors import DataError, UsageError
 from genreg.random import Stream, normal
 from genreg.specs import Report, Trained
-from genreg_torch.loop import Finished, Networks, Objective, Training, adam, initialized, train
+from genreg_torch.loop import Finished, Networks, Training, adam, initialized, train
 from genreg_torch.moment import Moment
 from genreg_torch.rows import Rows
+from genreg_torch.turn import Objective
 from genreg_torch.weights import load_into, tensors_of
-from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - torch's own convention
-
 from genreg_vae.config import Config, Images, described
 from genreg_vae.likelihoods import LIKELIHOODS
 from genreg_vae.mixture import Mixture, choose_mixture, fit_mixture
@@ -32,7 +33,6 @@ from genreg_vae.pixels import labels, training_pictures
 
 if TYPE_CHECKING:
     from genreg.checkpoint import Weights
-
     from genreg_vae import Options
 
 PIECE = 2048  # rows looked at together
@@ -44,7 +44,7 @@ ACTIVE = 0.01  # nats: a latent with less says nothing of the picture
 # ---- the data ----
 
 
-def looked_at(config: Any, train: Source, family: str) -> dict[str, Any]:
+def looked_at(train: Source, family: str) -> dict[str, Any]:
     """What the training rows say of the config: columns, the pictures' shape, rows per class.
 
     Raises DataError for rows without a label, a single row, pictures of several sizes.
@@ -57,14 +57,20 @@ def looked_at(config: Any, train: Source, family: str) -> dict[str, Any]:
     for images, y in pieces(train, found["image"], found["label"], len(found["values"])):
         shape = shape or list(images.shape[1:])
         if (y < 0).any():
-            raise DataError(f"{(y < 0).sum()} training rows have no {found['label']}: leave them out with --preprocess dropna")
+            raise DataError(
+                f"{(y < 0).sum()} training rows have no {found['label']}: leave them out with --preprocess dropna"
+            )
         counts += np.bincount(y, minlength=len(counts))[: len(counts)]
         rows += len(y)
     if rows < 2:
-        raise DataError(f"{family} learns what pictures have in common, and there is {rows or 'no'} training picture: give 2 or more")
+        raise DataError(
+            f"{family} learns what pictures have in common, and there is {rows or 'no'} training picture: give more"
+        )
     counts = counts[: len(found["values"])]
     for value in np.asarray(found["values"], object)[counts == 1]:
-        warnings.warn(f"{found['label']}={value} has one training picture, so its samples will look like it", stacklevel=2)
+        warnings.warn(
+            f"{found['label']}={value} has one training picture, so its samples will look like it", stacklevel=2
+        )
     return {**found, "shape": shape, "counts": counts.tolist()}
 
 
@@ -145,10 +151,17 @@ class Latents:
 
 
 def fit(
-    config: Config, options: Options, train_rows: Source, validation: Source | None, *, seed: int, folder: Path, report: Report
+    config: Config,
+    options: Options,
+    train_rows: Source,
+    validation: Source | None,
+    *,
+    seed: int,
+    folder: Path,
+    report: Report,
 ) -> Trained:
     """Train the networks, then fit the prior; what ``folder`` holds of a run is continued."""
-    config = Config(**config.model_dump(exclude_unset=True), **looked_at(config, train_rows, "vae")).resolved()
+    config = Config(**config.model_dump(exclude_unset=True), **looked_at(train_rows, "vae")).resolved()
     refuse_grey_for_bernoulli(config, train_rows)
     vae = initialized(seed, lambda: network(config))
     training = Training(
@@ -167,7 +180,9 @@ def model_of(config: Config, networks: Networks, prior: Mixture | None = None) -
     vae = networks["vae"]
     assert isinstance(vae, Vae)
     device = next(vae.parameters()).device
-    return ImageVae(config, vae.eval(), prior or Mixture.standard(max(config.classes, 1), config.latents), device=device)
+    return ImageVae(
+        config, vae.eval(), prior or Mixture.standard(max(config.classes, 1), config.latents), device=device
+    )
 
 
 def shown(config: Config, source: Source, networks: Networks) -> Array:
@@ -193,7 +208,9 @@ def with_prior(config: Config, finished: Finished, source: Source, validation: S
     if held is not None and held.rows:
         metrics |= _figures("validation", held, config)
     if metrics["active_latents"] == 0:
-        warnings.warn("no latent says anything of the pictures (posterior collapse): lower beta, or raise free_bits", stacklevel=2)
+        warnings.warn(
+            "no latent says anything of the pictures (posterior collapse): lower beta, or raise free_bits", stacklevel=2
+        )
     prior = Mixture.standard(max(config.classes, 1), config.latents)
     if config.prior == "mixture":
         out = (held.z, held.y) if held is not None and held.rows else None
@@ -211,7 +228,9 @@ def _figures(part: str, latents: Latents, config: Config) -> dict[str, float]:
     elbo, kl = latents.elbo / latents.rows, latents.kl / latents.rows
     bits = -elbo / np.prod(config.shape) / np.log(2)
     figures = {f"{part}_elbo": elbo, f"{part}_bits_per_dimension": float(bits)}
-    return figures | ({"divergence": float(kl.sum()), "active_latents": float((kl > ACTIVE).sum())} if part == "train" else {})
+    return figures | (
+        {"divergence": float(kl.sum()), "active_latents": float((kl > ACTIVE).sum())} if part == "train" else {}
+    )
 
 
 def load(config: Config, options: Options, weights: Weights | None) -> ImageVae:

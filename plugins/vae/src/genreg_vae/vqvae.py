@@ -16,24 +16,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import torch
+from torch import Tensor, nn
+
 from genreg.data import Source
 from genreg.draft import Array, Batch, Draft, Seeds
 from genreg.errors import CheckpointError, UsageError
+from genreg.images import images
 from genreg.random import Stream, categorical
 from genreg.specs import Report, Trained
 from genreg_torch.devices import device_of
-from genreg_torch.loop import Networks, Objective, Training, adam, initialized, train
+from genreg_torch.loop import Networks, Training, adam, initialized, train
 from genreg_torch.moment import Moment
 from genreg_torch.rows import Rows
 from genreg_torch.settings import TorchOptions
+from genreg_torch.turn import Objective
 from genreg_torch.weights import load_into, tensors_of
-from torch import Tensor, nn
-
 from genreg_vae.codes import CodePrior
 from genreg_vae.config import columns
 from genreg_vae.likelihoods import LIKELIHOODS
-from genreg_vae.model import given_pictures, log_classes, numbers, parts, quantized, tensor_of
-from genreg_vae.pixels import as_column, labels, pictures
+from genreg_vae.model import CPU, given_pictures, log_classes, numbers, parts, quantized, tensor_of
+from genreg_vae.pixels import labels, pictures
 from genreg_vae.quantize import VqShape, VqVae, perplexity
 from genreg_vae.training import looked_at, pieces, rows_of
 from genreg_vae.vqconfig import VqConfig
@@ -99,13 +101,15 @@ class CodedImages:
 
     config: VqConfig
     networks: Pair  # in eval mode
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
 
     def propose(self, seeds: Seeds, given: Batch, /) -> Draft:
         """The codes of each seed: from the prior of its class, or those of a given picture."""
         y = labels(given, self.config.label, self.config.classes)
         if self.config.classes and (y == self.config.classes).any():
-            raise UsageError(f"label: a value that training did not see; there are: {', '.join(map(str, self.config.values))}")
+            raise UsageError(
+                f"label: a value that training did not see; there are: {', '.join(map(str, self.config.values))}"
+            )
         if (y < 0).any():
             y = np.where(y < 0, categorical(seeds, log_classes(self.config), stream=Stream.PATH), y)
         temperature = np.nan_to_num(numbers(given, "temperature"), nan=1.0)
@@ -126,10 +130,12 @@ class CodedImages:
         out = np.empty((len(draft), height, width, channels), np.uint8)
         for at in parts(len(draft)):
             parameters = self._parameters(draft.values[at])
-            x = LIKELIHOODS[self.config.likelihood].draw(parameters, None, torch.zeros(len(parameters), device=self.device))
+            x = LIKELIHOODS[self.config.likelihood].draw(
+                parameters, None, torch.zeros(len(parameters), device=self.device)
+            )
             grey = (quantized(x, self.config.levels) * 255).round().to(torch.uint8)
             out[at] = grey.permute(0, 2, 3, 1).cpu().numpy()
-        made: list[Any] = [as_column(out)]
+        made: list[Any] = [images(out)]
         if self.config.label is not None:
             made.append(pa.array(draft.context["label"].astype(np.int32)))
         return pa.RecordBatch.from_arrays(made, schema=columns(self.config))
@@ -144,7 +150,9 @@ class CodedImages:
             rows = np.flatnonzero(seen[at]) + at.start
             codes = self.codes_of(x[rows])
             density = LIKELIHOODS[self.config.likelihood].log_prob
-            pixels = density(tensor_of(x[rows], self.config.levels, self.device), self._parameters(codes), self.config.levels)
+            pixels = density(
+                tensor_of(x[rows], self.config.levels, self.device), self._parameters(codes), self.config.levels
+            )
             log_p[rows] += pixels.double().cpu().numpy() + self._log_codes(codes, y[rows])
         return log_p
 
@@ -173,7 +181,9 @@ class CodedImages:
         held = torch.from_numpy(codes).to(self.device)
 
         def under(of: Array) -> Array:
-            return np.asarray(self.networks.prior.log_prob(held, torch.from_numpy(of).to(self.device)).double().cpu().numpy())
+            return np.asarray(
+                self.networks.prior.log_prob(held, torch.from_numpy(of).to(self.device)).double().cpu().numpy()
+            )
 
         if not self.config.classes or (y >= 0).all():
             return under(np.clip(y, 0, max(self.config.classes - 1, 0)))
@@ -185,14 +195,23 @@ class CodedImages:
 
 
 def fit(
-    config: VqConfig, options: TorchOptions, rows: Source, validation: Source | None, *, seed: int, folder: Path, report: Report
+    config: VqConfig,
+    options: TorchOptions,
+    rows: Source,
+    validation: Source | None,
+    *,
+    seed: int,
+    folder: Path,
+    report: Report,
 ) -> Trained:
     """Train the autoencoder, then the prior on the training pictures' codes; each continues what its folder holds."""
-    config = VqConfig(**config.model_dump(exclude_unset=True), **looked_at(config, rows, "vqvae"))
+    config = VqConfig(**config.model_dump(exclude_unset=True), **looked_at(rows, "vqvae"))
     vqvae = initialized(seed, lambda: vqvae_of(config))
     step = Objective(partial(autoencoder_loss, config, vqvae), adam(vqvae))
     training = Training({"vqvae": vqvae}, {"autoencoder": step}, partial(rows_of, config))
-    finished = train(training, rows, config, seed=seed, folder=folder / "autoencoder", device=options.device, report=report)
+    finished = train(
+        training, rows, config, seed=seed, folder=folder / "autoencoder", device=options.device, report=report
+    )
     pair = Pair(config)
     pair.vqvae = vqvae.eval()
     model = CodedImages(config, pair.eval().to(finished.device), finished.device)
@@ -214,7 +233,13 @@ def coded(model: CodedImages, source: Source | None) -> Source | None:
 
 
 def fit_prior(
-    config: VqConfig, options: TorchOptions, rows: Source | None, held: Source | None, seed: int, folder: Path, report: Report
+    config: VqConfig,
+    options: TorchOptions,
+    rows: Source | None,
+    held: Source | None,
+    seed: int,
+    folder: Path,
+    report: Report,
 ) -> tuple[CodePrior, dict[str, float]]:
     """The prior at the step where held-out codes were likeliest; without held-out codes, at the last."""
     assert rows is not None
@@ -225,9 +250,12 @@ def fit_prior(
     @torch.inference_mode()
     def validate(networks: Networks) -> dict[str, float]:
         network = networks["prior"]
-        assert isinstance(network, CodePrior) and held_rows is not None
+        assert isinstance(network, CodePrior)
+        assert held_rows is not None
         was = network.training
-        log_p = network.eval().log_prob(held_rows["codes"].to(network.places.device), held_rows["y"].to(network.places.device))
+        log_p = network.eval().log_prob(
+            held_rows["codes"].to(network.places.device), held_rows["y"].to(network.places.device)
+        )
         if (mean := float(log_p.mean())) > best["log_prob"]:
             best.update(log_prob=mean, state={name: tensor.clone() for name, tensor in network.state_dict().items()})
         network.train(was)
@@ -235,7 +263,9 @@ def fit_prior(
 
     settings = config.model_copy(update={"steps": config.prior_steps})
     step = Objective(partial(prior_loss, prior), adam(prior, decay=0.1))
-    training = Training({"prior": prior}, {"prior": step}, _decoded, ("prior",), validate=validate if held_rows else None)
+    training = Training(
+        {"prior": prior}, {"prior": step}, _decoded, ("prior",), validate=validate if held_rows else None
+    )
     finished = train(training, rows, settings, seed=seed, folder=folder / "prior", device=options.device, report=report)
     network = finished.networks["prior"]
     assert isinstance(network, CodePrior)
@@ -246,8 +276,12 @@ def fit_prior(
 
 
 def _decoded(batch: Batch) -> Rows:
-    codes = batch.column(0).flatten().to_numpy(zero_copy_only=False).reshape(batch.num_rows, -1)
-    return {"codes": torch.from_numpy(codes.copy()), "y": torch.from_numpy(batch.column(1).to_numpy(zero_copy_only=False).copy())}
+    column: Any = batch.column(0)
+    codes = column.flatten().to_numpy(zero_copy_only=False).reshape(batch.num_rows, -1)
+    return {
+        "codes": torch.from_numpy(codes.copy()),
+        "y": torch.from_numpy(batch.column(1).to_numpy(zero_copy_only=False).copy()),
+    }
 
 
 def load(config: VqConfig, options: TorchOptions, weights: Weights | None) -> CodedImages:
