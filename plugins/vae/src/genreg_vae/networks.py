@@ -194,7 +194,7 @@ class Vae(nn.Module):
             shape = replace(shape, parameters=1)
         self.encoder: nn.Module = ConvEncoder(shape) if convolutional else MlpEncoder(shape)
         self.decoder: nn.Module = ConvDecoder(shape) if convolutional else MlpDecoder(shape)
-        self.log_sigma = nn.Parameter(torch.tensor(-1.0)) if one_sigma else None
+        self.log_sigma = nn.Parameter(torch.tensor([-1.0])) if one_sigma else None
 
     def forward(self, x: Tensor, y: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mean and log variance of the posterior, and the likelihood's parameters at a draw of it."""
