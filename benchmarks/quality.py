@@ -58,7 +58,7 @@ class Judge(nn.Module):
 
 def pixels(data: Digits) -> Tensor:
     """[n, c, h, w] in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(data.images.transpose(0, 3, 1, 2))).float() / 255
+    return torch.from_numpy(np.array(data.images.transpose(0, 3, 1, 2), order="C")).float() / 255
 
 
 def judge(data: Digits, *, seed: int = 0, steps: int = 600) -> Judge:

@@ -14,12 +14,13 @@ import tempfile
 import time
 from pathlib import Path
 
-import genreg
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import yaml
+
+import genreg
 
 ROOT = Path(__file__).parents[3]
 PACKAGE = Path(__file__).parents[1] / "src" / "genreg_vae"

@@ -1,4 +1,4 @@
-"""AutoencoderKL folders, against values that diffusers computed (scripts/reference_kl.py) and against diffusers itself."""
+"""AutoencoderKL folders, against values that diffusers computed (scripts/reference_kl.py) and against itself."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ from genreg_vae.klmodel import FILE, EncodedImages, read
 
 REFERENCE = Path(__file__).parent / "fixtures" / "autoencoder_kl.npz"
 BASE = {"_class_name": "AutoencoderKL", "norm_num_groups": 4, "sample_size": 16}
+NO_QUANT = {"use_quant_conv": False, "use_post_quant_conv": False}
+GREY = {"in_channels": 1, "out_channels": 1, "mid_block_add_attention": False}
 CONFIGS = {
     "plain": {"block_out_channels": [8], "norm_num_groups": 4},
     "two": {"block_out_channels": [8, 16], "norm_num_groups": 4, "latent_channels": 3},
     "deep": {"block_out_channels": [8, 8, 12], "norm_num_groups": 4, "layers_per_block": 2},
-    "flux": {"block_out_channels": [8, 16], "norm_num_groups": 4, "use_quant_conv": False, "use_post_quant_conv": False},
-    "grey": {"block_out_channels": [4, 8], "norm_num_groups": 2, "in_channels": 1, "out_channels": 1, "mid_block_add_attention": False},
-}  # fmt: skip
+    "flux": {"block_out_channels": [8, 16], "norm_num_groups": 4, **NO_QUANT},
+    "grey": {"block_out_channels": [4, 8], "norm_num_groups": 2, **GREY},
+}
 
 
 def filled(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""The mathematics of a VAE: likelihoods, divergence, bounds, the mixture; against sums, brute force and closed forms."""
+"""The mathematics of a VAE: likelihoods, divergence, bounds, mixture; against sums, brute force, closed forms."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from genreg_vae.likelihoods import LIKELIHOODS, bernoulli, discretized_logistic, gaussian
 from genreg_vae.mixture import (
     Gaussians,
@@ -43,7 +44,9 @@ def values(levels: int) -> torch.Tensor:
 def test_the_bins_of_the_discretized_logistic_sum_to_one(levels, mean, log_scale):
     x = values(levels)[None, None, None]
     for kind in (torch.float32, F64):
-        log_p = discretized_logistic(x.to(kind), parameters(mean, log_scale).expand(1, 2, 1, 1, levels).to(kind), levels)
+        log_p = discretized_logistic(
+            x.to(kind), parameters(mean, log_scale).expand(1, 2, 1, 1, levels).to(kind), levels
+        )
         assert abs(float(log_p.double().exp().sum()) - 1) < (1e-9 if kind == F64 else 1e-5)
 
 
@@ -106,7 +109,9 @@ def test_draws_follow_the_likelihood_at_temperature_one_and_its_mean_at_zero(nam
     assert (cold == cold[0]).all()
     assert float(cold[0]) == pytest.approx(mean)
     warm = likelihood.draw(p, u, torch.ones(n, dtype=F64))
-    spread = {"logistic": 0.05 * math.pi / math.sqrt(3), "gaussian": 0.05, "bernoulli": math.sqrt(mean * (1 - mean))}[name]
+    spread = {"logistic": 0.05 * math.pi / math.sqrt(3), "gaussian": 0.05, "bernoulli": math.sqrt(mean * (1 - mean))}[
+        name
+    ]
     assert float(warm.mean()) == pytest.approx(mean, abs=5 * spread / math.sqrt(n))
     assert float(warm.std()) == pytest.approx(spread, rel=0.03)
 

@@ -10,14 +10,15 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-import genreg
-import genreg_vae
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+
+import genreg
+import genreg_vae
 from genreg.checkpoint import Weights, write_tensors
 from genreg.data import Source, noted
 from genreg.draft import Inferring, Scoring
@@ -57,7 +58,9 @@ def table(x: np.ndarray, y: np.ndarray | None, classes: int = 10) -> pa.Table:
 
 def fitted(folder: Path, data: pa.Table, held: pa.Table | None = None, **config):
     validation = None if held is None else Source.of(held, "validation")
-    return FAMILY.fit(Config(**config), OPTIONS, Source.of(data, "train"), validation, seed=0, folder=folder, report=SILENT)
+    return FAMILY.fit(
+        Config(**config), OPTIONS, Source.of(data, "train"), validation, seed=0, folder=folder, report=SILENT
+    )
 
 
 def model_of(folder: Path, trained) -> ImageVae:
@@ -104,7 +107,9 @@ def seeds(count: int, first: int = 0) -> np.ndarray:
 
 
 def sampled(model: ImageVae, seeds_: np.ndarray, **conditions) -> np.ndarray:
-    return pictures(model.render(model.propose(seeds_, given(len(seeds_), **conditions))).column(0), model.config.shape)[0]
+    return pictures(
+        model.render(model.propose(seeds_, given(len(seeds_), **conditions))).column(0), model.config.shape
+    )[0]
 
 
 def far(a: np.ndarray, b: np.ndarray) -> int:
@@ -266,9 +271,11 @@ def test_saving_and_loading_through_the_core_gives_the_same_pictures(tmp_path, s
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
 def test_other_likelihoods_train_too(tmp_path, likelihood):
-    x, y = eights()
+    x, _ = eights()
     black = np.where(x > 127, 255, 0).astype(np.uint8)
-    found = fitted(tmp_path, table(black[:600], None), likelihood=likelihood, levels=2, steps=150, width=32, prior="normal")
+    found = fitted(
+        tmp_path, table(black[:600], None), likelihood=likelihood, levels=2, steps=150, width=32, prior="normal"
+    )
     model = model_of(tmp_path, found)
     made = sampled(model, seeds(20), temperature=1.0)
     assert set(np.unique(made)) == {0, 255}
@@ -372,7 +379,11 @@ def test_weights_that_do_not_fit_the_config_are_refused(tmp_path, trained):
     found, _ = trained
     write_tensors(tmp_path / "w.safetensors", found.tensors)
     weights = Weights.open(tmp_path / "w.safetensors")
-    for change, message in (({"latents": 5}, "expected"), ({"width": 7}, "expected"), ({"network": "conv"}, "is missing")):
+    for change, message in (
+        ({"latents": 5}, "expected"),
+        ({"width": 7}, "expected"),
+        ({"network": "conv"}, "is missing"),
+    ):
         with pytest.raises(CheckpointError, match=message):
             load(found.config.model_copy(update=change), OPTIONS, weights)
     with pytest.raises(CheckpointError, match="needs weights that were trained: genreg train vae"):
@@ -380,7 +391,11 @@ def test_weights_that_do_not_fit_the_config_are_refused(tmp_path, trained):
 
 
 def test_a_config_of_another_shape_or_kind_is_refused():
-    for bad, message in (({"shape": [0, 8, 1]}, "height, width and channels"), ({"latents": 0}, "greater"), ({"x": 1}, "Extra")):
+    for bad, message in (
+        ({"shape": [0, 8, 1]}, "height, width and channels"),
+        ({"latents": 0}, "greater"),
+        ({"x": 1}, "Extra"),
+    ):
         with pytest.raises(ValueError, match=message):
             Config(**bad)
 

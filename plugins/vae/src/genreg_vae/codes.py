@@ -31,7 +31,7 @@ class Layer(nn.Module):
     def forward(self, x: Tensor, past: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """x [n, t, width]; with ``past``, x are the steps that follow it."""
         n, t, width = x.shape
-        q, k, v = self.attend(self.norm_1(x)).view(n, t, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = self.attend(self.norm_1(x)).view(n, t, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         if past is not None:
             k, v = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=past is None)

@@ -110,16 +110,19 @@ class CodedImages:
             raise UsageError(
                 f"label: a value that training did not see; there are: {', '.join(map(str, self.config.values))}"
             )
-        if (y < 0).any():
-            y = np.where(y < 0, categorical(seeds, log_classes(self.config), stream=Stream.PATH), y)
         temperature = np.nan_to_num(numbers(given, "temperature"), nan=1.0)
         if (temperature < 0).any():
             raise UsageError(f"temperature={temperature.min():g}: it is 0 or more")
         pixels, at = given_pictures(given, self.config.shape)
+        codes = self.codes_of(pixels)
+        unknown = y[at] < 0
+        y[at[unknown]] = self._class_bounds(codes[unknown]).argmax(0)
+        if (y < 0).any():
+            y = np.where(y < 0, categorical(seeds, log_classes(self.config), stream=Stream.PATH), y)
         free = np.setdiff1d(np.arange(len(y)), at)
         values = np.empty((len(y), self.networks.prior.tokens), np.int64)
         values[free] = self.networks.prior.draw(seeds[free], y[free], temperature[free])
-        values[at] = self.codes_of(pixels)
+        values[at] = codes
         context = {"label": y} if self.config.label else {}
         return Draft(values, seeds, ("code",), levels=self.config.codes, context=context)
 
@@ -178,17 +181,23 @@ class CodedImages:
         return self.networks.vqvae.decode(vectors)
 
     def _log_codes(self, codes: Array, y: Array) -> Array:
-        held = torch.from_numpy(codes).to(self.device)
+        """log p(codes | y); where y is -1, log p(codes): float64 [n]."""
+        known = self._under(codes, np.clip(y, 0, None))
+        if (y >= 0).all():
+            return known
+        return np.where(y < 0, np.logaddexp.reduce(self._class_bounds(codes)), known)
 
-        def under(of: Array) -> Array:
-            return np.asarray(
-                self.networks.prior.log_prob(held, torch.from_numpy(of).to(self.device)).double().cpu().numpy()
-            )
+    def _class_bounds(self, codes: Array) -> Array:
+        """log p(codes, y) of every class y: float64 [C, n]."""
+        each = [self._under(codes, np.full(len(codes), y)) + log_p for y, log_p in enumerate(log_classes(self.config))]
+        return np.stack(each)
 
-        if not self.config.classes or (y >= 0).all():
-            return under(np.clip(y, 0, max(self.config.classes - 1, 0)))
-        each = [under(np.full(len(y), k)) + log_p for k, log_p in enumerate(log_classes(self.config))]
-        return np.where(y < 0, np.logaddexp.reduce(each), under(np.clip(y, 0, self.config.classes - 1)))
+    @torch.inference_mode()
+    def _under(self, codes: Array, y: Array) -> Array:
+        known = np.clip(y, 0, max(self.config.classes - 1, 0))  # what is not a class has been ruled out by p(y)
+        held = (torch.from_numpy(np.ascontiguousarray(array)).to(self.device) for array in (codes, known))
+        log_p: Array = self.networks.prior.log_prob(*held).double().cpu().numpy()
+        return log_p
 
 
 # ---- fit and load ----
