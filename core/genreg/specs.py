@@ -57,11 +57,12 @@ class Report(Protocol):
 
 @dataclass(frozen=True)
 class Trained:
-    """What ``fit`` returns: the weights, the config they belong to, and what was measured."""
+    """What ``fit`` returns: the weights, the config they belong to, what was measured, pictures for the model card."""
 
     tensors: Mapping[str, Array]
     config: BaseModel
     metrics: Mapping[str, float] = field(default_factory=dict)
+    pictures: Mapping[str, bytes] = field(default_factory=dict)  # file name -> PNG
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class ModelFamily:
     conditions: Callable[[Any], list[Condition]] = lambda _: []
     fit: Callable[..., Trained] | None = None
     recognizes: Callable[[Mapping[str, Any], Iterable[str]], bool] | None = None  # foreign checkpoints
+    estimate: Callable[[Any, Any, Source], Mapping[str, str]] | None = None  # of a fit: what `train --dry-run` adds
     repeatable: bool = True  # False: the same seed may not give the same sample (a remote API)
     preprocess: tuple[str, ...] = ()  # maps that training adds unless the user names them
     batch: int = 1024  # rows rendered at a time

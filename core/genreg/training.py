@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,7 +33,8 @@ from genreg.options import build, jsonable, parse_call
 from genreg.plugins import Components, load_plugins
 from genreg.preprocess import Chain, cleaned, fit_steps
 from genreg.recipe import versions
-from genreg.specs import ModelFamily, Preprocessor, Report, Trained
+from genreg.resume import agree, digest, is_first, run_folder
+from genreg.specs import ModelFamily, Preprocessor, Report, Trained, fixed
 
 DISTINCT_SHARE, DISTINCT_ROWS = 0.95, 50  # text with this share of distinct values, in this many rows, is a key
 
@@ -72,6 +72,20 @@ class Prepared:
             "config": self.config.model_dump(mode="json"),
             **self.record,
         }
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same when a run is resumed."""
+        return {
+            "family": self.family.name,
+            "settings": fixed(self.config),
+            **self.record,
+            "data": digest(self.parts["train"]),
+        }
+
+    def estimated(self) -> dict[str, str]:
+        """What the family says of the fit's size."""
+        estimate = self.family.estimate
+        return dict(estimate(self.config, self.options, self.parts["train"])) if estimate else {}
 
 
 def prepare(
@@ -159,33 +173,24 @@ def train(
     split: str = "70/15/15",
     seed: int = 0,
     force: bool = False,
+    resume: bool = False,
     report: Report | None = None,
 ) -> Mapping[str, Any]:
     """Train a family on a file and write a checkpoint to the folder ``out``; returns what the checkpoint records.
 
-    The split follows from ``seed`` and the rows alone; maps and the model are fitted on the training part. Raises
-    UsageError, DataError or CheckpointError in the user's words, and leaves nothing half written.
+    The split follows from ``seed`` and the rows alone; maps and the model are fitted on the training part. A run
+    that was interrupted lies in ``out``.part: ``resume`` continues it, ``force`` starts over. Raises UsageError,
+    DataError or CheckpointError in the user's words, and leaves nothing half written.
     """
     folder = Path(out)
     checkpoints.refuse_existing_folder(folder, force=force)
-    work = folder.with_name(folder.name + ".part")
-    new = not work.exists()
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be written: {error.strerror}") from None
-    try:
+    with run_folder(folder, resume=resume, force=force) as (work, rows):
         ready = prepare(
-            family, data, work, roles=Roles(label, group, key, drop), loader=loader, preprocess=preprocess,
+            family, data, rows, roles=Roles(label, group, key, drop), loader=loader, preprocess=preprocess,
             settings=settings, options=options, split=split, seed=seed,
         )  # fmt: skip
-        record = fit_and_save(ready, folder, work, Path(data).name, seed, force=force, report=report or _silent)
-    except BaseException:
-        if new and not any(file.suffix != ".arrow" for file in work.iterdir()):
-            shutil.rmtree(work, ignore_errors=True)  # nothing of the family's to continue from
-        raise
-    shutil.rmtree(work, ignore_errors=True)
-    return record
+        agree(work, ready.identity())
+        return fit_and_save(ready, folder, work, Path(data).name, seed, force=force, report=report or _silent)
 
 
 def fit_and_save(
@@ -212,7 +217,9 @@ def fit_and_save(
         folder, ready.family.name, jsonable(trained.config), ready.schema, list(written), ready.record["split"], record
     )
     both = {**trained.tensors, **{checkpoints.CHAIN_PREFIX + name: array for name, array in tensors.items()}}
-    checkpoints.save(folder, saved, both, model_card(folder.name, ready.family, saved), force=force)
+    if is_first():
+        card = model_card(folder.name, ready.family, saved, list(trained.pictures))
+        checkpoints.save(folder, saved, both, card, pictures=trained.pictures, force=force)
     return record
 
 

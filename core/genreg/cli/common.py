@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -37,8 +38,8 @@ def pairs(texts: Iterable[str], option: str) -> dict[str, str]:
 
 @contextmanager
 def progress(what: str, unit: str) -> Iterator[Callable[..., None]]:
-    """A report that draws a bar on stderr, or nothing where stderr is no terminal."""
-    if not sys.stderr.isatty():
+    """A report that draws a bar on stderr, or nothing where stderr is no terminal or another process draws it."""
+    if not sys.stderr.isatty() or os.environ.get("RANK", "0") != "0":
         yield lambda done, total=None, /, **figures: None
         return
     from rich.console import Console

@@ -17,11 +17,12 @@ objective, and a GAN two, each free to take gradients of gradients.
 ...     return error.mean(), {"worst": error.max()}         # what to minimize, and what to show
 >>> line_fit = Training({"line": line}, {"loss": Objective(loss, adam(line))}, decode)
 >>> with tempfile.TemporaryDirectory() as folder:
-...     done = train(line_fit, data, TrainSettings(steps=300, batch=4, lr=0.3, warmup=10), seed=0, folder=Path(folder))
+...     settings = TrainSettings(steps=300, batch=4, lr=0.3)
+...     done = train(line_fit, data, settings, seed=0, folder=Path(folder), device="cpu")
 >>> round(done.networks["line"](torch.tensor([10.0])).item())
 21
->>> sorted(done.files), done.metrics["parameters"]
-(['curves.png'], 2.0)
+>>> sorted(done.pictures), done.summary  # doctest: +ELLIPSIS
+(['curves.png'], '300 steps in ... s on cpu; 2 parameters; loss ..., worst ...')
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ import torch
 from genreg.data import Source
 from genreg.draft import Array
 from genreg.errors import UsageError
+from genreg.resume import refuse_difference
 from genreg.specs import Report, fixed
 from torch import Tensor, nn
 
@@ -52,6 +54,7 @@ from genreg_torch.watch import Watch
 
 M = TypeVar("M", bound=nn.Module)
 Networks: TypeAlias = Mapping[str, nn.Module]
+_COUNTED = ("steps", "parameters")
 _PICTURES, _APART = 20, 2.0  # at most so many in a run, seconds apart
 
 
@@ -73,12 +76,20 @@ class Training:
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    """What the loop hands back: networks in evaluation mode, figures, and pictures for the checkpoint's folder."""
+    """What the loop hands back: networks in evaluation mode, figures, and pictures for the model card."""
 
     networks: Networks  # the average of each that is averaged, else the network itself
-    metrics: Mapping[str, float]
-    files: Mapping[str, bytes] = field(default_factory=dict)
+    metrics: Mapping[str, float]  # parameters, steps and the last figures: the same for the same run
+    seconds: float = 0.0  # of training, over all sessions
+    pictures: Mapping[str, bytes] = field(default_factory=dict)  # file name -> PNG
     device: torch.device = CPU
+
+    @property
+    def summary(self) -> str:
+        """What was done, in one line."""
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in self.metrics.items() if name not in _COUNTED)
+        steps, count = (int(self.metrics[name]) for name in ("steps", "parameters"))
+        return f"{steps:,} steps in {self.seconds:.0f} s on {self.device}; {count:,} parameters; {figures}"
 
 
 def initialized(seed: int, build: Callable[[], M]) -> M:
@@ -127,16 +138,22 @@ def train(
         run = _Run(training, settings, seed, group, state, watch, identity, stopped)
         own = settings.batch // group.count
         part = slice(group.rank * own, (group.rank + 1) * own)
-        run.go(begin, data.batches(settings.batch, begin * len(training.objectives) * settings.batch, part))
+        try:
+            run.go(begin, data.batches(settings.batch, begin * len(training.objectives) * settings.batch, part))
+        except BaseException:
+            watch.discard()
+            raise
     group.wait()
     return _finished(training, state, watch)
 
 
 def _finished(training: Training, state: State, watch: Watch) -> Finished:
     networks = {name: net.eval().requires_grad_(False) for name, net in {**training.networks, **state.averages}.items()}
-    count = {"parameters": float(parameters(training.networks.values()))}
-    last = {name: value for name, value in (watch.history[-1] if watch.history else {}).items() if name != "lr"}
-    return Finished(networks, count | last, watch.close(), watch.group.device)
+    last = dict(watch.history[-1]) if watch.history else {}
+    seconds = last.get("seconds", 0.0)
+    own = {name: value for name, value in last.items() if name not in ("step", "seconds", "lr", "rows_per_second")}
+    counts = {"parameters": float(parameters(training.networks.values())), "steps": float(watch.settings.steps)}
+    return Finished(networks, counts | own, seconds, watch.close(), watch.group.device)
 
 
 def _placed(training: Training, group: Processes) -> State:
@@ -160,23 +177,10 @@ def _resumed(state: State, watch: Watch, identity: Mapping[str, Any]) -> int:
         watch.begin(0, 0.0)
         return 0
     record = read_record(kept[-1])
-    before, now = flat(record["identity"]), flat(identity)
-    odd = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
-    if odd:
-        was = ", ".join(f"{name}={before.get(name)} (now {now.get(name)})" for name in odd)
-        raise UsageError(f"{folder} holds a run with {was}: give the same to continue it, or start over with --force")
+    refuse_difference(folder, record["identity"], identity)
     restore(kept[-1], state, record)
     watch.begin(record["step"], record["seconds"])
     return int(record["step"])
-
-
-def flat(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a run and what else it is known by, in one level.
-
-    >>> flat({"settings": {"steps": 100}, "seed": 1})
-    {'steps': 100, 'seed': 1}
-    """
-    return {**identity.get("settings", {}), **{name: value for name, value in identity.items() if name != "settings"}}
 
 
 @dataclass(eq=False)
@@ -200,24 +204,24 @@ class _Run:
         steps, group = self.settings.steps, self.group
         names = enumerate(self.training.objectives)
         turns = [Turn.of(name, i, self.training, self.settings, group) for i, name in names]
-        bad = torch.full((), -1, dtype=torch.int64, device=group.device)  # the first step whose loss is no number
+        losses: list[tuple[int, Tensor]] = []  # not yet looked at: that would wait for the device
         buffers = self.state.moving_buffers() if group.count > 1 else []
         reading = min(max(steps // 200, 1), 50)
         for step in range(begin, steps):
             key, done, last = key_of(self.seed, step), step + 1, step + 1 == steps
             for turn in turns:
                 total, figures = self._guarded(turn, step, key, batches)
-                self.watch.add({turn.name: total, **figures} if total is not None else {})
                 if total is not None:
-                    bad = torch.where((bad < 0) & ~total.isfinite(), done, bad)
+                    self.watch.add({turn.name: total, **figures})
+                    losses.append((done, total))
             self.state.average_(self.settings.ema, step)
             group.average_(buffers)
             if done % reading == 0 or last:
-                self._refuse_bad(bad)
+                self._refuse_bad(losses)
                 self._show(done, last)
             stop, due = self._agreed(done, last)
             if stop or due or last:
-                self._refuse_bad(bad)
+                self._refuse_bad(losses)
                 self._save(done)
             if stop:
                 raise KeyboardInterrupt
@@ -259,7 +263,7 @@ class _Run:
                 images = self.training.samples(networks) if self.training.samples else None
             for network in self.state.networks.values():
                 network.train()
-        self.watch.read(done, self.settings.rate(done - 1), **further)
+        self.watch.read(done, self._rate(), **further)
         if pictures:
             self.watch.draw(done, images)
             self.drawn = time.monotonic()
@@ -272,14 +276,22 @@ class _Run:
             save(self.watch.folder, self.state, done, {"identity": self.identity, "seconds": self.watch.elapsed()})
         self.saved = time.monotonic()
 
-    def _refuse_bad(self, bad: Tensor) -> None:
-        (step,) = self.group.largest(bad.item())
-        if step >= 0:
-            raise self._no_number(int(step))
+    def _refuse_bad(self, losses: list[tuple[int, Tensor]]) -> None:
+        finite = torch.stack([loss for _, loss in losses]).isfinite().tolist() if losses else []
+        first = min((step for (step, _), fine in zip(losses, finite, strict=True) if not fine), default=math.inf)
+        (found,) = self.group.largest(-first)
+        if math.isfinite(found):
+            raise self._no_number(int(-found))
+        losses.clear()
 
     def _no_number(self, step: int) -> UsageError:
-        rate = self.settings.rate(step - 1)
+        good = last_good(self.watch.folder)
         return UsageError(
-            f"the loss is no number at step {step:,} (learning rate {rate:.3g}); {last_good(self.watch.folder)}: "
+            f"the loss is no number at step {step:,} (learning rate {self._rate():.3g}); {good}: "
             f"try a smaller --set lr={self.settings.lr / 3:.2g}, or --set clip=1"
         )
+
+    def _rate(self) -> float:
+        """The learning rate of the first objective, as it is now."""
+        optimizer = next(iter(self.state.optimizers.values()))
+        return float(optimizer.param_groups[0]["lr"])

@@ -15,12 +15,13 @@ Points: TypeAlias = list[tuple[float, float]]
 
 _WIDTH, _HEIGHT, _MARGIN = 360, 200, 12  # of a panel, pixels
 _INK, _FAINT, _FRAME = (20, 60, 140), (170, 195, 235), (205, 205, 205)
-_UNDRAWN = {"step", "seconds"}
+_UNDRAWN = {"step", "seconds", "rows_per_second"}
 
 
 def curves(history: Sequence[Mapping[str, float]], steps: int) -> Array:
     """One panel per figure over the steps: the readings faint, their moving mean dark; uint8 [h, w, 3]."""
     names = list(dict.fromkeys(name for line in history for name in line if name not in _UNDRAWN))
+    names.sort(key=lambda name: name == "lr")  # last
     across = min(max(len(names), 1), 3)
     image = Image.new("RGB", (across * _WIDTH, max(-(-len(names) // across), 1) * _HEIGHT), "white")
     draw = ImageDraw.Draw(image)

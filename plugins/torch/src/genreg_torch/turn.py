@@ -68,10 +68,10 @@ class Turn:
         for part in self.objective.optimizer.param_groups:
             part.update(values)
         for parameter in self.own:
-            parameter.requires_grad_(True)
+            parameter.requires_grad = True
+            parameter.grad = None
         for parameter in self.others:
-            parameter.requires_grad_(False)
-        self.objective.optimizer.zero_grad(set_to_none=True)
+            parameter.requires_grad = False
         total, figures = self._descend(whole, rows)
         self._update()
         return total, figures

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from genreg.draft import Array
 from genreg.errors import UsageError
 from genreg.specs import Report
@@ -17,7 +18,7 @@ from torch import Tensor
 from genreg_torch.pictures import curves, grid, png
 from genreg_torch.processes import Processes
 from genreg_torch.settings import TrainSettings
-from genreg_torch.state import writing
+from genreg_torch.state import states, writing
 
 METRICS, CURVES, SAMPLES = "metrics.jsonl", "curves.png", "samples.png"
 
@@ -34,8 +35,7 @@ class Watch:
     started: int = 0  # … and the steps taken in them
     began: float = field(default_factory=time.monotonic)
     history: list[dict[str, float]] = field(default_factory=list)
-    _sums: dict[str, Tensor] = field(default_factory=dict)
-    _counts: dict[str, int] = field(default_factory=dict)
+    _gathered: dict[str, list[Tensor]] = field(default_factory=dict)
     _last: tuple[int, float] = (0, 0.0)
     _board: Any = None
 
@@ -58,17 +58,14 @@ class Watch:
     def add(self, figures: Mapping[str, Tensor]) -> None:
         """Gather a step's figures without waiting for the device."""
         for name, value in figures.items():
-            value = value.detach().float()
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
-            self._counts[name] = self._counts.get(name, 0) + 1
+            self._gathered.setdefault(name, []).append(value.detach())
 
     def read(self, step: int, rate: float, **further: float) -> None:
         """Average the figures since the last reading, over the processes too; write and show them."""
-        means = [self._sums[name] / self._counts[name] for name in self._sums]
+        means = [torch.stack(values).float().mean() for values in self._gathered.values()]
         self.group.average_(means)
-        told = {name: mean.item() for name, mean in zip(self._sums, means, strict=True)}
-        self._sums.clear()
-        self._counts.clear()
+        told = dict(zip(self._gathered, torch.stack(means).tolist() if means else [], strict=True))
+        self._gathered.clear()
         now = self.elapsed()
         speed = (step - self._last[0]) * self.settings.batch / max(now - self._last[1], 1e-9)
         self._last = (step, now)
@@ -94,6 +91,12 @@ class Watch:
                 (self.folder / SAMPLES).write_bytes(png(sheet))
                 if self._board:
                     self._board.add_image("samples", sheet, step, dataformats="HWC")
+
+    def discard(self) -> None:
+        """Remove what was written of a run that failed before its first state: there is nothing to go on from."""
+        if self.group.rank == 0 and not states(self.folder):
+            for path in (self.folder / METRICS, self.folder / CURVES, *self.folder.glob("samples*.png")):
+                path.unlink(missing_ok=True)
 
     def close(self) -> dict[str, bytes]:
         """What goes beside the weights when training is over: the curves and the last samples."""
