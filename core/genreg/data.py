@@ -327,8 +327,9 @@ def row_hashes(batch: Batch, columns: Sequence[str], seed: int) -> npt.NDArray[n
     texts = []
     for name in sorted(columns):
         column = _widened(batch.column(batch.schema.get_field_index(name)))
-        if isinstance(column, pa.FixedShapeTensorArray) and not column.null_count:
-            texts.append([row.tobytes() for row in column.to_numpy_ndarray()])
+        if isinstance(column, pa.FixedShapeTensorArray):
+            rows = (row.tobytes() for row in column.drop_null().to_numpy_ndarray())
+            texts.append([next(rows) if there else None for there in column.is_valid().to_pylist()])
             continue
         texts.append([None if value is None else _canonical(value) for value in column.to_pylist()])
     prefix = f"{seed}\x1e".encode()

@@ -12,6 +12,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -119,10 +120,11 @@ def decode(
     all within a black border, resize stretches. Raises DataError for what is damaged, no image, or over MOST_PIXELS.
     """
     image = _opened(data, name)
-    with suppress(Exception):  # EXIF that cannot be read does not say that another side is up
+    if any("exif" in key or "xmp" in key for key in image.info):
         from PIL import ImageOps
 
-        ImageOps.exif_transpose(image, in_place=True)
+        with suppress(Exception):  # what cannot be read does not say that another side is up
+            ImageOps.exif_transpose(image, in_place=True)
     image = _in_mode(image, channels)
     if size is not None:
         height, width = (size, size) if isinstance(size, int) else size
@@ -181,15 +183,20 @@ def encoded(value: Any, asked: str = "the image") -> bytes:
     return value
 
 
-def _opened(data: bytes, name: str) -> Any:
-    """A loaded Pillow image. Its readers are called one by one: Image.open would try dozens, and warn of bombs."""
+@cache
+def _readers() -> Mapping[bytes, Any]:
+    """Pillow's readers by how their files begin. Image.open would try dozens more, and warn of bombs."""
     from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-    readers: Mapping[bytes, Any] = {
+    return {
         b"\x89PNG": PngImagePlugin.PngImageFile, b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
         b"RIFF": WebPImagePlugin.WebPImageFile, b"BM": BmpImagePlugin.BmpImageFile,
     }  # fmt: skip
-    reader = next((readers[magic] for magic in readers if data.startswith(magic)), None)
+
+
+def _opened(data: bytes, name: str) -> Any:
+    """A loaded Pillow image."""
+    reader = next((reader for magic, reader in _readers().items() if data.startswith(magic)), None)
     if reader is None:
         raise DataError(f"{name}: {'no bytes' if not data else 'no image that genreg reads'} (PNG, JPEG, WebP, BMP)")
     try:

@@ -53,9 +53,11 @@ def is_folder(path: str | Path) -> bool:
 
 
 def _of_suffix(path: str | Path, able: Mapping[str, T], what: str) -> T:
-    suffix = "/" if is_folder(path) else Path(path).suffix.lower()
-    if suffix in able:
-        return able[suffix]
+    name = "/" if is_folder(path) else Path(path).name.lower()
+    for known in sorted(able, key=len, reverse=True):
+        if name.endswith(known):
+            return able[known]
+    suffix = "/" if name == "/" else Path(path).suffix.lower()
     asked = "a folder" if suffix == "/" else f"the suffix {suffix}" if suffix else "a name without suffix"
     plugins = read_registries().plugins if what == "loader" else {}
     reader = next((plugin for plugin, known in plugins.items() if suffix in known.get("suffixes", [])), None)

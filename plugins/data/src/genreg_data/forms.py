@@ -62,11 +62,11 @@ def recognized_range(blocks: Iterable[Array], kind: np.dtype, asked: str, what: 
         raise DataError(f"{what} holds {kind}, and pixels are numbers")
     low, high, whole = np.inf, -np.inf, True
     for block in blocks:
+        if kind.kind == "f" and not np.isfinite(block).all():
+            raise DataError(f"{what} has NaN or infinity: no pixel is that")
         if block.size:
             low, high = min(low, block.min()), max(high, block.max())
             whole = whole and (kind.kind != "f" or bool((np.rint(block) == block).all()))
-    if not low > high and not np.isfinite([low, high]).all():  # low > high: there is no row
-        raise DataError(f"{what} has NaN or infinity: no pixel is that")
     if asked:
         black, white = _asked(asked)
         if low < black or high > white:
