@@ -10,17 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 
 TESTS = Path(__file__).parents[1] / "tests"
-sys.path.insert(0, str(TESTS))
-
-from test_autoencoder_kl import CONFIGS, REFERENCE, _theirs, filled, picture  # noqa: E402
 
 
 @torch.no_grad()
 def main() -> None:
     """The moments of two small pictures, and the decoded mean, of each configuration."""
+    sys.path.insert(0, str(TESTS))
+    from diffusers import AutoencoderKL
+    from test_autoencoder_kl import CONFIGS, REFERENCE, _theirs, filled, picture
+
     values = {}
     for name, config in CONFIGS.items():
         model = AutoencoderKL(**_theirs(name)).eval()

@@ -25,7 +25,7 @@ import genreg
 ROOT = Path(__file__).parents[3]
 PACKAGE = Path(__file__).parents[1] / "src" / "genreg_vae"
 NAME = "vae-digits"
-SETTINGS = {"steps": 11_000, "precision": "bf16", "store": "float16", "spread": 0.93}
+SETTINGS = {"steps": 11_000, "precision": "bf16", "store": "float16", "components": 8, "spread": 0.93}
 CARD = """
 ## Origin and licence of the data
 
@@ -38,9 +38,6 @@ out. Weights are stored in half precision. The model is under Apache-2.0. To mak
 python plugins/vae/scripts/train_digits.py
 ```
 """
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
-from digits import digits  # noqa: E402
 
 
 def note_files(registry: Path, name: str, folder: Path) -> None:
@@ -67,6 +64,9 @@ def main() -> None:
     ask.add_argument("--seed", type=int, default=0)
     ask.add_argument("--out", type=Path, default=PACKAGE / NAME)
     asked = ask.parse_args()
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    from digits import digits
+
     torch.set_num_threads(1)
     train, _ = digits(asked.mnist, folder=asked.data)
     began = time.process_time()
