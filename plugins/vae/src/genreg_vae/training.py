@@ -201,6 +201,9 @@ def shown(config: Config, source: Source, networks: Networks) -> Array:
 
 def with_prior(config: Config, finished: Finished, source: Source, validation: Source | None, seed: int) -> Trained:
     """The checkpoint's tensors and figures: networks, and the prior fitted to the training pictures' latents."""
+    vae = finished.networks["vae"]
+    if config.store == "float16":
+        vae.half().float()  # the prior, and what is measured, are of the weights that are stored
     model = model_of(config, finished.networks)
     own = Latents(config, model, source)
     held = Latents(config, model, validation) if validation else None
@@ -218,7 +221,6 @@ def with_prior(config: Config, finished: Finished, source: Source, validation: S
         prior = chosen.mixture
         config = config.model_copy(update={"components": chosen.components})
         metrics |= {f"prior_log_density_{count}": density for count, density in chosen.densities.items()}
-    vae = finished.networks["vae"]
     tensors = tensors_of(vae, dtype=torch.float16 if config.store == "float16" else None)
     tensors |= {PRIOR + name: array for name, array in prior.tensors().items()}
     return Trained(tensors, config, metrics)
