@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+
 from genreg.random import Stream, categorical, normal, uniform
 
 COUNT = 1_000_000

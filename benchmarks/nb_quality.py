@@ -21,16 +21,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from genreg.data import Source, empty_batch, noted
-from genreg.draft import Array
-from genreg_nb.config import Config, columns
-from genreg_nb.model import NaiveBayes, densities, fit
-from genreg_nb.statistics import gather
 from scipy.spatial import cKDTree
 from scipy.stats import ks_2samp
 from sklearn.datasets import load_iris, load_wine
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import train_test_split
+
+from genreg.data import Source, empty_batch, noted
+from genreg.draft import Array
+from genreg_nb.config import Config, columns
+from genreg_nb.model import NaiveBayes, densities, fit
+from genreg_nb.statistics import gather
 
 SPLITS = 10
 

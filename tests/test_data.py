@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from genreg import data
 from genreg.data import (
     Source,
@@ -25,8 +28,6 @@ from genreg.data import (
     with_column,
 )
 from genreg.errors import DataError
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 def numbers(rows: int, chunks: int = 1) -> pa.Table:

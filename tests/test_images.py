@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tracemalloc
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -601,11 +602,14 @@ def test_a_condition_that_is_no_image_is_refused(tmp_path):
 
 
 def test_one_picture_for_more_samples_than_memory_holds_is_refused():
-    found = read_given(FORM, None, {"like": noise(600, 600, 3)}, LOADED)
+    found = replace(
+        read_given(FORM, None, {"like": noise(600, 600, 3)}, LOADED), seeds=np.arange(9000, dtype=np.uint64)
+    )
     with pytest.raises(UsageError) as caught:
-        found.repeated(10_000, 10_000, np.arange(10_000, dtype=np.uint64))
-    assert "10,000 samples cannot carry 1,0" in line(caught)
-    assert line(caught).endswith("bytes of conditions each: ask for fewer, or give smaller images")
+        found.window(0, 4096)
+    assert "4,096 samples cannot carry 1,0" in line(caught)
+    assert line(caught).endswith("bytes of conditions each: ask for fewer at a time, or give smaller images")
+    assert found.window(8990, 4096).batch.num_rows == 10
 
 
 def test_given_pixels_come_back_bit_for_bit_over_what_was_made():

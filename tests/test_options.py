@@ -5,6 +5,10 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field, model_validator
+
 from genreg.errors import UsageError
 from genreg.options import (
     MISSING,
@@ -20,9 +24,6 @@ from genreg.options import (
     split_pair,
     typed,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from pydantic import BaseModel, Field, model_validator
 
 
 def refusal(function, *arguments, **knobs) -> str:

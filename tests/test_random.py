@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from genreg import random
-from genreg.errors import Unsupported
-from genreg.random import Stream, bits, categorical, gumbel, normal, philox, uniform
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+
+from genreg import random
+from genreg.errors import Unsupported
+from genreg.random import Stream, bits, categorical, gumbel, normal, philox, uniform
 
 WORD = st.integers(0, 2**32 - 1)
 SEED = st.integers(0, 2**64 - 1)

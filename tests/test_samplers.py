@@ -4,6 +4,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+
 from genreg.draft import Draft
 from genreg.errors import Unsupported, UsageError
 from genreg.random import normal

@@ -6,12 +6,13 @@ from decimal import Decimal
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from genreg import data
 from genreg.data import PARTS, Source, assign_parts, parse_split, row_hashes
 from genreg.errors import UsageError
 from genreg.tables import csv
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 SHARES = parse_split("70/15/15")
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,12 @@ from genreg.images import as_pillow, contact_sheet, each_image, encode, image_co
 from genreg.options import bind, build, of_function, of_model, parse_call
 from genreg.plugins import Components, load_plugins
 from genreg.preprocess import Chain, restore_chain
+from genreg.recipe import MOST_SAMPLES
 from genreg.registry import Entry, Registry, read_registries
 from genreg.specs import ModelFamily, Sampler
 from genreg.weights import resolve
+
+CHUNK = 1 << 16  # samples whose conditions are laid out at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,16 +127,19 @@ class LoadedModel:
 
     def prepare(self, given: Given, n: int, *, seeds: Seeds | None = None, seed: int | None = None) -> Given:
         """Conditions and seeds for each sample: copy k of row r has seed + r * n + k."""
-        if n < 0 or (given.from_file and seeds is not None and len(seeds) != given.batch.num_rows * n):
-            want = f"{given.batch.num_rows * n} seeds for that many samples" if n >= 0 else "-n 0 or more"
-            raise UsageError(f"ask for {want}")
         rows = given.batch.num_rows if given.from_file else 1
+        if n < 0 or rows * n > MOST_SAMPLES:
+            raise UsageError(f"-n {n}: ask for 0 samples or more, and for at most {MOST_SAMPLES:,} in one run")
+        if given.from_file and seeds is not None and len(seeds) != rows * n:
+            raise UsageError(
+                f"--seeds: {rows} rows of conditions, {n} samples each, take {rows * n} seeds, not {len(seeds)}"
+            )
         count = rows * n if seeds is None else len(seeds)
         first = draw_seed() if seed is None else seed
         if not 0 <= first <= 2**64 - max(count, 1):
             raise UsageError(f"--seed {first}: seeds lie between 0 and {2**64 - 1}")
         own = np.arange(count, dtype=np.uint64) + np.uint64(first) if seeds is None else seeds
-        return given.repeated(count, n, own)
+        return replace(given, seeds=own, copies=n)
 
     def samplers(self, calls: Sequence[str]) -> list[tuple[Sampler, dict[str, Any]]]:
         """Sampler calls as functions with typed knobs; raises UsageError for what is unknown or mistyped."""
@@ -147,21 +154,32 @@ class LoadedModel:
         return edits
 
     def generate(
-        self, given: Given, edits: Sequence[tuple[Sampler, Mapping[str, Any]]], *, batch: int | None = None, folder: Path = Path()
+        self,
+        given: Given,
+        edits: Sequence[tuple[Sampler, Mapping[str, Any]]],
+        *,
+        batch: int | None = None,
+        folder: Path = Path(),
     ) -> Iterator[Batch]:
         """Samples in the user's form, with the columns that pass through, batch by batch."""
         size = batch or self.family.batch
-        made = generate(self.model, self.form, given.seeds, given.batch, edits, batch=size, folder=folder)
-        return given.pass_through(made)
+        whole = next((sampler.name for sampler, _ in edits if sampler.scope == "all"), None)
+        if whole and given.passed:
+            raise UsageError(
+                f"--key keeps a column beside each sample, and {whole} makes samples of its own: leave out one"
+            )
+        step = len(given.seeds) if whole or isinstance(self.model, Streaming) else CHUNK
+        for start in range(0, len(given.seeds) or 1, step or 1):
+            part = given.window(start, step)
+            made = generate(self.model, self.form, part.seeds, part.batch, edits, batch=size, folder=folder)
+            yield from part.pass_through(made)
 
     def schema(self, given: Given) -> pa.Schema:
         """The schema of what ``generate`` yields."""
         return given.passing(self.form.samples(streams=isinstance(self.model, Streaming)))
 
 
-def load(
-    name: str | Path, *, options: Mapping[str, Any] | None = None, registries: Sequence[str] = ()
-) -> LoadedModel:
+def load(name: str | Path, *, options: Mapping[str, Any] | None = None, registries: Sequence[str] = ()) -> LoadedModel:
     """Load a registry entry by name, a checkpoint by its folder, or a reference.
 
     ``options`` say how it is loaded (``device``, ``dtype``). Raises NotFound for an unknown name, CheckpointError for a
@@ -178,7 +196,9 @@ def load(
     chosen = {**(entry.defaults.get("options", {}) if entry else {}), **(options or {})}
     loaded_options = build(family.options, chosen, "--option ", lambda name: home(name, family, config, components))
     tensors = saved.weights.under(checkpoints.CHAIN_PREFIX) if saved and saved.weights else {}
-    chain = restore_chain(saved.chain, tensors, lambda step: components.find("preprocessors", step)) if saved else Chain()
+    chain = (
+        restore_chain(saved.chain, tensors, lambda step: components.find("preprocessors", step)) if saved else Chain()
+    )
     columns = family.columns(config)
     form = Form(saved.schema if saved else columns, columns, family.conditions(config), chain)
     model = family.load(config, loaded_options, saved.weights if saved else None)
@@ -191,7 +211,7 @@ def locate(name: str, registry: Registry) -> tuple[Entry | None, Path | None]:
         entry = registry.entry(name)
         base = Path(entry.origin).parent
         return entry, resolve(entry.weights, base=base, files=entry.files) if entry.weights else None
-    if "://" in name or Path(name).is_dir() or "/" in name:
+    if "://" in name or "/" in name or os.path.isdir(name):  # noqa: PTH112 - pathlib raises where a name is too long
         return None, resolve(name)
     return registry.entry(name), None  # raises, with a close name
 
@@ -216,7 +236,9 @@ def home(control: str, family: ModelFamily, config: Any, components: Components)
         return f"{control} is an option: --option {control}=…"
     if control in {option.name for option in of_model(family.config)}:
         return f"{control} is a setting of training: genreg train {family.name} --set {control}=…"
-    owner = next((s.name for s in components.samplers.values() if control in {o.name for o in of_function(s.edit)}), None)
+    owner = next(
+        (s.name for s in components.samplers.values() if control in {o.name for o in of_function(s.edit)}), None
+    )
     return f"{control} is a knob of a sampler: --sampler {owner}:{control}=…" if owner else None
 
 
@@ -228,4 +250,3 @@ def draw_seed() -> int:
 def list_models(registries: Sequence[str] = ()) -> list[str]:
     """The names of all models that are registered and whose plugin is installed."""
     return sorted(name for name, entry in read_registries(registries).entries.items() if entry.installed)
-

@@ -11,14 +11,24 @@ from genreg.specs import ModelFamily
 if TYPE_CHECKING:
     from genreg.checkpoint import Checkpoint
 
-PIPELINE_TAGS = {"image": "unconditional-image-generation", "text": "text-generation", "table": "tabular-classification"}
+PIPELINE_TAGS = {
+    "image": "unconditional-image-generation",
+    "text": "text-generation",
+    "table": "tabular-classification",
+}
 
 
 def model_card(name: str, family: ModelFamily, saved: Checkpoint, pictures: Sequence[str] = ()) -> str:
     """Front matter, what it is, how to run it, what it was trained on, what was measured."""
     record = saved.training
     tag = PIPELINE_TAGS.get(family.makes)
-    front = ["---", "library_name: genreg", *([f"pipeline_tag: {tag}"] if tag else []), f"tags: [genreg, {family.name}]", "---"]
+    front = [
+        "---",
+        "library_name: genreg",
+        *([f"pipeline_tag: {tag}"] if tag else []),
+        f"tags: [genreg, {family.name}]",
+        "---",
+    ]
     rows = ", ".join(f"{count:,} {part}" for part, count in record["rows"].items())
     metrics = [f"| {key} | {value:.6g} |" for key, value in record["metrics"].items()]
     lines = [

@@ -42,7 +42,7 @@ class Weights:
         """Read and check the header of a safetensors file; raises CheckpointError where it is damaged."""
         try:
             with safe_open(str(path), framework="numpy") as file:
-                slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118: a file is no mapping
+                slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - a file is no mapping
                 return cls(path, {name: (tuple(s.get_shape()), s.get_dtype()) for name, s in slices.items()})
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from None
@@ -106,7 +106,7 @@ def save(
 ) -> None:
     """Write a checkpoint so that it appears whole or not at all; ``checkpoint.folder`` and ``weights`` are not used.
 
-    Raises CheckpointError where something is there already (a checkpoint is replaced when forced, never another folder).
+    Raises CheckpointError where something is there already: a checkpoint is replaced when forced, another folder never.
     """
     refuse_existing_folder(folder, force=force)
     block = {
@@ -152,18 +152,20 @@ def read(folder: Path) -> Checkpoint:
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: there is no such checkpoint folder")
     block = _block(folder / CONFIG)
-    if not isinstance(block.get("format"), int) or block["format"] < 1:
+    if type(block.get("format")) is not int or block["format"] < 1:
         raise CheckpointError(f"{folder / CONFIG}: genreg.format must be a whole number from 1 on")
     if block["format"] > FORMAT:
         raise CheckpointError(
-            f"{folder} has checkpoint format {block['format']}, and this genreg reads up to {FORMAT}: upgrade genreg-core"
+            f"{folder} has checkpoint format {block['format']}, and this genreg reads up to {FORMAT}: "
+            "upgrade genreg-core"
         )
-    for name, kind in {"family": str, "config": dict, "chain": list, "schema": str}.items():
+    wanted = {"family": str, "config": dict, "chain": list, "schema": str, "split": dict, "training": dict}
+    for name, kind in wanted.items():
         if not isinstance(block.get(name), kind):
             raise CheckpointError(f"{folder / CONFIG}: genreg.{name} must be a {kind.__name__}")
     try:
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(block["schema"], validate=True)))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, NotImplementedError) as error:
         raise CheckpointError(f"{folder / CONFIG}: genreg.schema is damaged: {error}") from None
     path = folder / WEIGHTS
     return Checkpoint(
@@ -172,8 +174,8 @@ def read(folder: Path) -> Checkpoint:
         config=block["config"],
         schema=schema,
         chain=block["chain"],
-        split=block.get("split", {}),
-        training=block.get("training", {}),
+        split=block["split"],
+        training=block["training"],
         weights=Weights.open(path) if path.is_file() else None,
     )
 

@@ -227,7 +227,9 @@ def conform(batch: Batch, schema: pa.Schema) -> Batch:
     A column that is missing is null. Float columns are rounded to their noted decimals.
     """
     columns = [
-        conform_column(batch.column(field.name), field) if field.name in batch.schema.names else pa.nulls(batch.num_rows, field.type)
+        conform_column(batch.column(field.name), field)
+        if field.name in batch.schema.names
+        else pa.nulls(batch.num_rows, field.type)
         for field in schema
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema) if len(schema) else no_columns(batch.num_rows)

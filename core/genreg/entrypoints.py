@@ -55,7 +55,7 @@ def scan(path: list[str] | None = None) -> list[EntryPoint]:
 
 def _read(info: str, dist: str, version: str) -> list[EntryPoint]:
     try:
-        with open(os.path.join(info, "entry_points.txt"), encoding="utf-8") as file:  # noqa: PTH123: pathlib costs start-up
+        with open(os.path.join(info, "entry_points.txt"), encoding="utf-8") as file:
             text = file.read()
     except (OSError, UnicodeDecodeError):
         return []
@@ -86,14 +86,17 @@ def package_folder(package: str) -> str | None:
 def install_line(dist: str) -> str:
     """The command that installs a plugin: from the checkout that the core came from, else by its bounded name."""
     import re
+    import shlex
+    from urllib.parse import unquote
 
     core = next((point for point in scan() if point.dist == "genreg-core"), None)
     if core is not None:
         try:
-            with open(os.path.join(core.metadata, "direct_url.json"), encoding="utf-8") as file:  # noqa: PTH123
+            with open(os.path.join(core.metadata, "direct_url.json"), encoding="utf-8") as file:
                 url = re.search(r'"url":\s*"file://([^"]+)"', file.read())
         except OSError:
             url = None
-        if url and os.path.isdir(os.path.join(url[1], "plugins", dist.removeprefix("genreg-"))):
-            return f"pip install {os.path.join(url[1], 'plugins', dist.removeprefix('genreg-'))}"
+        folder = os.path.join(unquote(url[1]), "plugins", dist.removeprefix("genreg-")) if url else ""
+        if os.path.isdir(folder):
+            return f"pip install {shlex.quote(folder)}"
     return f'pip install "{dist}>=0.1,<0.2"'

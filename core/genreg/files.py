@@ -11,6 +11,8 @@ from pathlib import Path
 
 from genreg.errors import DataError, UsageError
 
+LONGEST_NAME = 230  # bytes of a file's name: most systems take 255, and .recipe.json and a temporary prefix must fit
+
 
 @contextmanager
 def new_file(path: Path, *, force: bool = False) -> Iterator[Path]:
@@ -23,7 +25,7 @@ def new_file(path: Path, *, force: bool = False) -> Iterator[Path]:
     try:
         yield temporary
         _sync(temporary)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:
@@ -42,11 +44,11 @@ def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         for file in temporary.iterdir():
             _sync(file)
         if replace and path.exists():
-            os.replace(path, aside)
-        os.replace(temporary, path)
+            path.replace(aside)
+        temporary.replace(path)
     except OSError as error:
         if aside.exists() and not path.exists():
-            os.replace(aside, path)
+            aside.replace(path)
         raise _unwritable(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -55,6 +57,8 @@ def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
 
 def refuse_existing(path: Path, *, force: bool = False) -> None:
     """Raise UsageError where writing to ``path`` would overwrite something unasked, or cannot succeed."""
+    if len(os.fsencode(path.name)) > LONGEST_NAME:
+        raise UsageError(f"{path}: the name is longer than {LONGEST_NAME} bytes: choose a shorter one")
     if path.is_dir():
         raise UsageError(f"{path} is a folder: name a file in it, such as {path / 'samples.csv'}")
     if path.exists() and not force:

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genreg.data import conform, no_columns, untimed, with_column
+from genreg.data import conform, no_columns, noted, untimed, with_column
 from genreg.draft import Array, Batch, Scoring, Seeds
-from genreg.errors import PluginError, Unsupported
+from genreg.errors import PluginError, Unsupported, UsageError
 from genreg.preprocess import Chain
 from genreg.specs import Condition
 
@@ -25,7 +25,7 @@ def control(name: str) -> str:
 
 
 def given_names(conditions: Sequence[Condition]) -> list[str]:
-    """The columns of ``given``, one per condition: its data column, or a control's name (``@name`` where a column has it)."""
+    """The columns of ``given``, one per condition: its data column; a control's name, ``@name`` if that is a column."""
     columns = {condition.column for condition in conditions}
     return [c.column or (control(c.name) if c.name in columns else c.name) for c in conditions]
 
@@ -57,13 +57,15 @@ class Form:
     def samples(self, *, streams: bool = False) -> pa.Schema:
         """The schema of the samples: the data's columns, and the outcome of a stream."""
         name = self.outcome(streams)
-        return pa.schema([*self.schema, *([pa.field(name, pa.string())] if name else [])])
+        return self.schema.append(pa.field(name, pa.string())) if name else self.schema
 
     def into_model(self, given: Batch) -> Batch:
         """``given`` as the model sees it: data columns through the maps, every condition in its declared type."""
         out = no_columns(given.num_rows)
         for name, condition in zip(given_names(self.conditions), self.conditions, strict=True):
             column = given.column(name)
+            if pa.types.is_floating(column.type) and not pc.all(pc.is_finite(column), min_count=0).as_py():
+                raise UsageError(f"{name}: NaN and infinity cannot be given; leave out what is not known")
             declared = pa.field(name, condition.type)
             if condition.column is not None and condition.column in self.schema.names:
                 one = pa.RecordBatch.from_arrays([column], schema=pa.schema([self.schema.field(condition.column)]))
@@ -96,7 +98,8 @@ class Form:
         if not isinstance(model, Scoring):
             raise Unsupported("this family has no log_prob")
         present = [name for name in self.schema.names if name in batch.schema.names]
-        data = conform(batch.select(present), pa.schema([self.schema.field(name) for name in present]))
+        exact = [noted(self.schema.field(name), decimals=None) for name in present]  # of the value, not of its rounding
+        data = conform(batch.select(present), pa.schema(exact))
         mapped = conform(self.chain.apply(data), self.columns)
         return np.asarray(model.log_prob(mapped, seeds), np.float64) + self.chain.log_jacobian(data)
 

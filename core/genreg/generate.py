@@ -65,7 +65,9 @@ def propose(
     """Drafts as the samplers leave them, window by window; ``rows`` says which row of given each came from."""
     whole = next((sampler.name for sampler, _ in samplers if sampler.scope == "all"), None)
     if whole and len(seeds) > LARGEST_WHOLE:
-        raise Unsupported(f"{whole} looks at all samples at once, and takes at most {LARGEST_WHOLE:,}, not {len(seeds):,}")
+        raise Unsupported(
+            f"{whole} looks at all samples at once, and takes at most {LARGEST_WHOLE:,}, not {len(seeds):,}"
+        )
     step = len(seeds) if whole else window
     for start in range(0, len(seeds), step):
         chunk = seeds[start : start + step]

@@ -9,11 +9,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from genreg.data import empty_batch, single_batch, with_column
 from genreg.draft import Batch, Seeds
 from genreg.errors import UsageError, did_you_mean
-from genreg.form import Form, given_names
+from genreg.form import Form, control, given_names
 from genreg.images import each_image, encoded
 from genreg.loading import open_source
 from genreg.options import Option, typed
@@ -32,21 +33,32 @@ class Given:
     from_file: bool = False
     passed: Batch | None = None
     seeds: Seeds = field(default_factory=lambda: np.empty(0, np.uint64))  # one per sample, once it is decided
+    copies: int = 1  # samples for each row of a file
 
-    def repeated(self, count: int, copies: int, seeds: Seeds) -> Given:
-        """Each row ``copies`` times, ``count`` samples in all, with their seeds; raises UsageError above MOST_BYTES."""
-        if (size := self.batch.nbytes // max(self.batch.num_rows, 1)) * count > MOST_BYTES:
-            raise UsageError(f"{count:,} samples cannot carry {size:,} bytes of conditions each: ask for fewer, or give smaller images")
-        at = np.repeat(np.arange(self.batch.num_rows), copies)[:count] if self.from_file else np.zeros(count, np.int64)
-        return replace(self, batch=taken(self.batch, at), passed=taken(self.passed, at) if self.passed else None, seeds=seeds)
+    def window(self, start: int, count: int) -> Given:
+        """The conditions of ``count`` samples from ``start`` on, one row for each, with their seeds.
+
+        Raises UsageError where they would take more than MOST_BYTES.
+        """
+        seeds = self.seeds[start : start + count]
+        at = (
+            np.arange(start, start + len(seeds)) // max(self.copies, 1)
+            if self.from_file
+            else np.zeros(len(seeds), np.int64)
+        )
+        if (size := self.batch.nbytes // max(self.batch.num_rows, 1)) * len(at) > MOST_BYTES:
+            way = "ask for fewer at a time, or give smaller images"
+            raise UsageError(f"{len(at):,} samples cannot carry {size:,} bytes of conditions each: {way}")
+        passed = taken(self.passed, at) if self.passed else None
+        return replace(self, batch=taken(self.batch, at), passed=passed, seeds=seeds, copies=1)
 
     def over(self, defaults: Given) -> Given:
         """The same, with the defaults' one row where a condition is not set in any row."""
         batch = self.batch
-        for field in batch.schema:
-            default = defaults.batch.column(field.name)[0]
-            if default.is_valid and batch.column(field.name).null_count == batch.num_rows:
-                batch = with_column(batch, field, pa.array([default.as_py()] * batch.num_rows, field.type))
+        for target in batch.schema:
+            default = defaults.batch.column(target.name)[0]
+            if default.is_valid and batch.column(target.name).null_count == batch.num_rows:
+                batch = with_column(batch, target, pa.array([default.as_py()] * batch.num_rows, target.type))
         return replace(self, batch=batch)
 
     def passing(self, schema: pa.Schema) -> pa.Schema:
@@ -85,8 +97,9 @@ def read_given(
     condition given twice.
     """
     if isinstance(given, Mapping):
-        values = {**given, **values}
-        given = None
+        if twice := [name for name in values if name in given]:
+            raise UsageError(f"given: {twice[0]} is given twice")
+        values, given = {**given, **values}, None
     table = _table(given, loaders)
     rows = 1 if table is None else table.num_rows
     batch, passed, set_names = empty_batch(form.given, rows), None, set()
@@ -96,6 +109,8 @@ def read_given(
                 passed = table.select([name])
                 continue
             target = form.given.field(resolve_name(form, name, f"--given: the column {name}", elsewhere))
+            if target.name in set_names:
+                raise UsageError(f"--given: the column {name}: {target.name} is given twice")
             batch = with_column(batch, target, _cast(table.column(name), target, name))
             set_names.add(target.name)
         if key and passed is None:
@@ -109,6 +124,9 @@ def read_given(
         set_names.add(target.name)
         scalar = given_scalar(value, target, name)
         batch = with_column(batch, target, pa.array([scalar.as_py()] * rows, target.type))
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if pa.types.is_floating(column.type) and not pc.all(pc.is_finite(column), min_count=0).as_py():
+            raise UsageError(f"--given {name}: NaN and infinity cannot be given: leave out what is not known")
     return Given(batch, from_file=table is not None, passed=passed)
 
 
@@ -119,9 +137,12 @@ def resolve_name(form: Form, name: str, asked: str, elsewhere: Elsewhere) -> str
         if condition.column == name:
             return column
     for column, condition in zip(names, form.conditions, strict=True):
-        if name in (column, condition.name) or name == f"@{condition.name}":
+        if name == column or (name == control(condition.name) and condition.column is None):
             return column
-    known = [*names, *(c.column for c in form.conditions if c.column)]
+    for column, condition in zip(names, form.conditions, strict=True):
+        if name == condition.name:
+            return column
+    known = [*names, *(condition.name for condition in form.conditions)]
     raise UsageError(f"{asked}: {elsewhere(name) or f'there is no condition {name}{did_you_mean(name, known)}'}")
 
 
@@ -156,13 +177,17 @@ def _file_or_text(value: str, name: str) -> str:
     try:
         return Path(value[1:]).read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--given {name}={value}: the file cannot be read ({error}); for text that begins with @ write @{value}") from None
+        raise UsageError(
+            f"--given {name}={value}: the file cannot be read ({error}); for text that begins with @ write @{value}"
+        ) from None
 
 
 def _table(given: Any, loaders: Mapping[str, DataLoader]) -> Batch | None:
     if given is None:
         return None
     if isinstance(given, (str, Path)):
+        if not Path(given).suffix and "://" not in str(given):
+            raise UsageError(f"--given {given}: write NAME=VALUE, or a file such as {Path(given).name or 'rows'}.csv")
         source = open_source(given, loaders)
         given = pa.Table.from_batches(list(source.scan()), source.schema)
     elif hasattr(given, "columns") and hasattr(given, "to_dict"):
@@ -182,4 +207,6 @@ def _cast(column: Any, target: pa.Field[Any], name: str) -> Any:
         return column.cast(target.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         reason = " ".join(str(error).split())
-        raise UsageError(f"--given: the column {name} is {column.type}, and {target.name} takes {target.type}: {reason}") from None
+        raise UsageError(
+            f"--given: the column {name} is {column.type}, and {target.name} takes {target.type}: {reason}"
+        ) from None

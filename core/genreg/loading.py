@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -49,7 +50,7 @@ def writer_of(path: str | Path, loaders: Mapping[str, DataLoader]) -> Write:
 
 def is_folder(path: str | Path) -> bool:
     """Whether a path is a folder, or text that ends as one that is yet to be made."""
-    return str(path).endswith("/") or Path(path).is_dir()
+    return str(path).endswith("/") or os.path.isdir(path)  # noqa: PTH112 - pathlib raises where a name is too long
 
 
 def _of_suffix(path: str | Path, able: Mapping[str, T], what: str) -> T:

@@ -1,4 +1,4 @@
-"""What a plugin's hooks offer, as the part of its registry.yaml that `list` and completion read without importing it."""
+"""What a plugin's hooks offer: the part of its registry.yaml that `list` and completion read without importing it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ def offers(components: Components, dist: str) -> dict[str, dict[str, Any]]:
     """
     statuses = [status for status in components.statuses if status.point.dist == dist]
     if not statuses or any(status.cause for status in statuses):
-        raise PluginError(f"{dist} is {'broken: ' + statuses[0].cause if statuses else 'not installed'}; see genreg plugins")
+        raise PluginError(
+            f"{dist} is {'broken: ' + statuses[0].cause if statuses else 'not installed'}; see genreg plugins"
+        )
     mine = {key for key, owner in components.owners.items() if owner == dist}
     found: dict[str, dict[str, Any]] = {"families": {}, "samplers": {}, "loaders": {}, "preprocessors": {}}
     for name, family in components.families.items():

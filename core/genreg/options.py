@@ -49,7 +49,12 @@ def of_function(function: Callable[..., Any]) -> list[Option]:
 def of_model(model: type[BaseModel]) -> list[Option]:
     """The fields of a pydantic model as options; fields named in ``internal`` are the family's own."""
     return [
-        Option(name, field.annotation, MISSING if field.is_required() else field.get_default(call_default_factory=True), field.description or "")
+        Option(
+            name,
+            field.annotation,
+            MISSING if field.is_required() else field.get_default(call_default_factory=True),
+            field.description or "",
+        )
         for name, field in model.model_fields.items()
         if not (isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("internal"))
     ]
@@ -123,7 +128,10 @@ def typed(option: Option, text: Any, where: str) -> Any:
 
 
 def bind(
-    options: Sequence[Option], given: Mapping[str, Any], where: str, elsewhere: Callable[[str], str | None] = lambda _: None
+    options: Sequence[Option],
+    given: Mapping[str, Any],
+    where: str,
+    elsewhere: Callable[[str], str | None] = lambda _: None,
 ) -> dict[str, Any]:
     """Typed values for what is given; raises UsageError for an unknown, mistyped or missing option.
 
@@ -132,14 +140,21 @@ def bind(
     known = {option.name: option for option in options}
     for name, value in given.items():
         if name not in known:
-            raise UsageError(f"{where}{name}={value}: {elsewhere(name) or 'there is no ' + name + did_you_mean(name, known)}")
+            raise UsageError(
+                f"{where}{name}={value}: {elsewhere(name) or 'there is no ' + name + did_you_mean(name, known)}"
+            )
     for option in options:
         if option.default is MISSING and option.name not in given:
             raise UsageError(f"{where.rstrip(': ')}: {option.name}=… is needed ({option.type_name})")
     return {name: typed(known[name], value, where) for name, value in given.items()}
 
 
-def build(model: type[BaseModel], given: Mapping[str, Any], where: str, elsewhere: Callable[[str], str | None] = lambda _: None) -> Any:
+def build(
+    model: type[BaseModel],
+    given: Mapping[str, Any],
+    where: str,
+    elsewhere: Callable[[str], str | None] = lambda _: None,
+) -> Any:
     """A pydantic model from given values; a field's own constraint gives the message."""
     values = bind(of_model(model), given, where, elsewhere)
     try:
@@ -183,7 +198,9 @@ def _read(text: str) -> Any:
     bare = text.strip()
     if bare.startswith("[") and bare.endswith("]"):
         return [_read(part) for part in _parts(bare)]
-    return {"true": True, "yes": True, "false": False, "no": False, "none": None, "null": None}.get(bare.lower(), _unquoted(bare))
+    return {"true": True, "yes": True, "false": False, "no": False, "none": None, "null": None}.get(
+        bare.lower(), _unquoted(bare)
+    )
 
 
 def _readings(text: Any, type_: Any) -> list[Any]:

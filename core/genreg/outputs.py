@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import inspect
+import os
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -46,7 +47,7 @@ def write(
 def refuse_output(path: str | Path, *, force: bool = False) -> None:
     """Raise UsageError where writing to ``path`` would overwrite something unasked, or cannot succeed."""
     folder = Path(path)
-    if not str(path).endswith("/") or not folder.exists():
+    if not str(path).endswith("/") or not os.path.lexists(folder):
         refuse_existing(folder, force=force)
     elif not force:
         raise UsageError(f"{path} is there already: choose another name, or --force to replace it")
@@ -102,9 +103,7 @@ def _as_tag(image: Array) -> str:
     return f'<img style="{style}" src="data:image/png;base64,{base64.b64encode(encode(image)).decode()}">'
 
 
-def _rows(
-    table: pa.Table, show: Callable[[Any], str], picture: Callable[[Array], str]
-) -> Iterable[tuple[str, ...]]:
+def _rows(table: pa.Table, show: Callable[[Any], str], picture: Callable[[Array], str]) -> Iterable[tuple[str, ...]]:
     pictures = image_columns(table.schema)
     columns = [
         (show(None) if image is None else picture(image) for image in each_image(column))

@@ -67,7 +67,11 @@ def load_plugins(points: Iterable[EntryPoint] | None = None) -> Components:
             with redirect_stdout(sys.stderr):  # what a plugin prints must not end up among the results
                 offers = _offers(point, components)
         except (Exception, SystemExit) as error:  # a plugin may raise anything, and must stop nobody else
-            cause = f"{type(error).__name__}: {error}" if not isinstance(error, pluggy.PluginValidationError) else str(error)
+            cause = (
+                f"{type(error).__name__}: {error}"
+                if not isinstance(error, pluggy.PluginValidationError)
+                else str(error)
+            )
             components.statuses.append(Status(point, cause=" ".join(cause.split()), trace=traceback.format_exc()))
             continue
         for kind, named in offers.items():
@@ -80,15 +84,20 @@ def load_plugins(points: Iterable[EntryPoint] | None = None) -> Components:
 def _offers(point: EntryPoint, components: Components) -> dict[str, dict[str, Any]]:
     """What one plugin's hooks return, checked, by kind and name; a manager of its own keeps plugins apart."""
     if point.dist != "genreg-core" and "." not in point.value and package_folder(point.package) is None:
-        raise ImportError(f"{point.value} is missing or a bare module; a plugin is a package: move it to {point.value}/__init__.py")
+        raise ImportError(
+            f"{point.value} is missing or a bare module; a plugin is a package: move it to {point.value}/__init__.py"
+        )
     manager = pluggy.PluginManager("genreg")
     manager.add_hookspecs(hooks)
-    manager.register(import_module(point.value), name=point.id)
+    module = import_module(point.value)
+    manager.register(module, name=point.id)
     manager.check_pending()
     offers: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
     for kind, (hook, record) in KINDS.items():
-        named = offers[kind]
-        found: list[Any] = [item for items in getattr(manager.hook, hook)() for item in _listed(items, hook)]
+        named, called = offers[kind], getattr(manager.hook, hook).get_hookimpls()  # pluggy would drop a None
+        if hasattr(module, hook) and not called:
+            raise TypeError(f"{hook} is not marked: write @hookimpl above it (from genreg import hookimpl)")
+        found: list[Any] = [item for implementation in called for item in _listed(implementation.function(), hook)]
         for component in found:
             if not isinstance(component, record):
                 raise TypeError(f"{hook} returned a {type(component).__name__}, not a {record.__name__}")

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from genreg.data import Source, floats, noted, notes, require_columns, with_column
 from genreg.draft import Array, Batch
-from genreg.errors import CheckpointError, DataError, UsageError
+from genreg.errors import CheckpointError, DataError, NotFound, UsageError
 from genreg.options import bind, of_function, parse_call
 from genreg.specs import Fitted, FittedMap, Preprocessor
 
@@ -80,7 +80,9 @@ def restore_chain(
         try:
             fitted = cast(FittedMap, find(one["step"]).restore(one["state"], own))
             steps.append(Step(one["step"], one["plugin"], fitted))
-        except (KeyError, TypeError, ValueError) as error:
+        except NotFound as error:
+            raise CheckpointError(f"the checkpoint's chain needs {one['plugin']}: {error}") from None
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"step {at} of the checkpoint's chain is damaged: {error!r}") from None
     return Chain(tuple(steps))
 
@@ -159,21 +161,31 @@ def standardize(source: Source, *, columns: list[str] | None = None) -> Standard
     """Bring numeric columns to mean 0 and deviation 1.
 
     One stable pass (Chan, Golub and LeVeque 1979); a constant column keeps its scale. Categories, the label, text and
-    columns with a role are left alone unless named. Raises DataError where float64 cannot hold a column.
+    columns with a role are left alone unless named. Raises DataError where float64 cannot hold a column's squares.
     """
     chosen = _chosen(source.schema, columns, "standardize", _is_number)
     count, mean, squares = (np.zeros(len(chosen)) for _ in range(3))
+    low, high = np.full(len(chosen), np.inf), np.full(len(chosen), -np.inf)
     for batch in source.scan():
         for at, name in enumerate(chosen):
             values = floats(batch, name)
             values = values[~np.isnan(values)]
             if len(values):
-                shift, total = values.mean() - mean[at], count[at] + len(values)
-                squares[at] += ((values - values.mean()) ** 2).sum() + shift**2 * count[at] * len(values) / total
-                mean[at] += shift * len(values) / total
+                low[at], high[at] = min(low[at], values.min()), max(high[at], values.max())
+                with np.errstate(over="ignore", invalid="ignore"):
+                    shift, total = values.mean() - mean[at], count[at] + len(values)
+                    squares[at] += ((values - values.mean()) ** 2).sum() + shift**2 * count[at] * len(values) / total
+                    mean[at] += shift * len(values) / total
                 count[at] = total
+    for name, finite in zip(chosen, np.isfinite(mean) & np.isfinite(squares), strict=True):
+        if not finite:
+            raise DataError(
+                f"column {name} holds numbers whose squares float64 cannot hold: leave it out: --drop {name}"
+            )
     deviation = np.sqrt(squares / np.maximum(count, 1))
-    return Standardize(tuple(chosen), mean, np.where(deviation > 0, deviation, 1.0))
+    varies = (low < high) & (deviation > 0)  # the mean of a constant column is rounded, so its squares need not be 0
+    mean = np.where(low == high, low, mean)
+    return Standardize(tuple(chosen), mean, np.where(varies, deviation, 1.0))
 
 
 @dataclass(frozen=True)
@@ -233,7 +245,9 @@ def categories(source: Source, *, columns: list[str] | None = None) -> Categorie
         for name in chosen:
             seen[name].update(pc.unique(batch.column(name)).drop_null().to_pylist())
             if len(seen[name]) > MOST_CATEGORIES:
-                raise DataError(f"column {name} has more than {MOST_CATEGORIES:,} different values: leave it out with --drop {name}")
+                raise DataError(
+                    f"column {name} has more than {MOST_CATEGORIES:,} different values: leave it out with --drop {name}"
+                )
     found = {}
     for name, values in seen.items():
         field = source.schema.field(name)
@@ -270,7 +284,9 @@ def dropna(source: Source, *, columns: list[str] | None = None) -> CleanStep:
     return CleanStep(apply)
 
 
-def fillna(source: Source, *, columns: list[str] | None = None, strategy: str = "mean", value: str | None = None) -> CleanStep:
+def fillna(
+    source: Source, *, columns: list[str] | None = None, strategy: str = "mean", value: str | None = None
+) -> CleanStep:
     """Fill missing cells with the training mean, median or mode, or with a value.
 
     ``mean`` and ``median`` are for numbers; text and yes/no columns take the mode instead. Raises UsageError for
@@ -308,7 +324,8 @@ def clip(source: Source, *, columns: list[str] | None = None) -> CleanStep:
     def apply(batch: Batch) -> Batch:
         for name in chosen:
             values = floats(batch, name)
-            inside = np.clip(values, low[name], high[name]) if low[name] <= high[name] else values
+            ends = np.where(values > 0, high[name], low[name])
+            inside = np.where(np.isinf(values), ends, values)
             kept = pa.array(inside, pa.float64(), mask=~np.isfinite(inside))
             batch = with_column(batch, batch.schema.field(name), kept.cast(batch.schema.field(name).type))
         return batch
@@ -318,9 +335,14 @@ def clip(source: Source, *, columns: list[str] | None = None) -> CleanStep:
 
 def _typical(name: str, column: Any, want: pa.DataType, strategy: str) -> Any:
     if column.null_count == len(column):
-        raise DataError(f"column {name} has no value to fill from: --preprocess fillna:columns={name},value=…, or --drop {name}")
+        raise DataError(
+            f"column {name} has no value to fill from: --preprocess fillna:columns={name},value=…, or --drop {name}"
+        )
+    if pa.types.is_nested(want):
+        way_out = f"--preprocess dropna:columns={name}, or --drop {name}"
+        raise DataError(f"column {name} holds {want}, which has no typical value: {way_out}")
     if strategy == "mode" or not (pa.types.is_integer(want) or pa.types.is_floating(want)):
-        return pc.mode(column)[0]["mode"].cast(want) if not _is_text(want) else pa.scalar(_most_frequent(column), want)
+        return pa.scalar(_most_frequent(column), want)
     number = pc.mean(column) if strategy == "mean" else pc.quantile(column, 0.5)[0]
     return (pc.round(number) if pa.types.is_integer(want) else number).cast(want)
 
@@ -364,13 +386,30 @@ def _with_nulls(values: Array, like: Any) -> Any:
     return pa.array(values, pa.float64(), mask=np.asarray(like.is_null()))
 
 
-def _no_restore(state: Mapping[str, Any], tensors: Mapping[str, Array]) -> Fitted:
+def _restore_standardize(state: Mapping[str, Any], tensors: Mapping[str, Array]) -> Standardize:
+    columns, mean, deviation = state["columns"], tensors["mean"], tensors["deviation"]
+    if not isinstance(columns, list) or not mean.shape == deviation.shape == (len(columns),):
+        raise ValueError("standardize needs a mean and a deviation for each column")
+    if not (np.isfinite(mean).all() and np.isfinite(deviation).all() and (deviation > 0).all()):
+        raise ValueError("standardize needs finite means, and deviations above 0")
+    return Standardize(tuple(columns), mean, deviation)
+
+
+def _restore_categories(state: Mapping[str, Any], _: Mapping[str, Array]) -> Categories:
+    for name, values in state["values"].items():
+        kinds = {type(value) for value in values}
+        if not isinstance(values, list) or len(kinds) > 1 or kinds - {str, int, bool} or len(set(values)) < len(values):
+            raise ValueError(f"categories needs different texts, whole numbers or yes/no for {name}")
+    return Categories(state["values"])
+
+
+def _no_restore(_state: Mapping[str, Any], _tensors: Mapping[str, Array]) -> Fitted:
     raise CheckpointError("a clean step acts before training and is not part of a checkpoint")
 
 
 PREPROCESSORS = [
-    Preprocessor(standardize, lambda state, t: Standardize(tuple(state["columns"]), t["mean"], t["deviation"])),
-    Preprocessor(categories, lambda state, _: Categories(state["values"])),
+    Preprocessor(standardize, _restore_standardize),
+    Preprocessor(categories, _restore_categories),
     Preprocessor(dropna, _no_restore, kind="clean"),
     Preprocessor(fillna, _no_restore, kind="clean"),
     Preprocessor(clip, _no_restore, kind="clean"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
@@ -18,9 +19,9 @@ from genreg.draft import Batch, Seeds
 from genreg.errors import UsageError
 from genreg.files import new_file, sha256
 from genreg.images import embedded_recipe
-from genreg.options import parse_ranges
 
 SUFFIX = ".recipe.json"
+MOST_SAMPLES = 100_000_000  # in one run: their seeds are held in memory
 LARGEST_GIVEN = 64_000  # bytes of conditions kept word for word; above, the file's name and sha256
 
 
@@ -48,18 +49,20 @@ class Recipe:
         whole = seed is None or {"rows", "file"} & self.given.keys()
         return self if whole else replace(self, seeds=str(seed), n=1)
 
-    def seed_array(self) -> Seeds:
-        """The seeds: uint64 [n]."""
-        return parse_seeds(self.seeds)
-
 
 def parse_seeds(text: str) -> Seeds:
     """``1,5-9`` in the order written, as uint64; raises UsageError."""
-    parts = [parse_ranges(part, "--seeds") for part in str(text).split(",") if part.strip()]
-    numbers = [number for part in parts for number in part]
-    if any(number >= 2**64 for number in numbers):
-        raise UsageError(f"--seeds {text}: seeds lie between 0 and {2**64 - 1}")
-    return np.array(numbers, np.uint64)
+    runs = []
+    for part in text.split(","):
+        low, dash, high = (piece.strip() for piece in part.partition("-"))
+        if len(part) > 50 or not low.isdecimal() or (dash and not high.isdecimal()) or int(high or low) < int(low):
+            raise UsageError(f"--seeds {text}: write whole numbers and ranges, such as 1,5-9")
+        if int(high or low) >= 2**64:
+            raise UsageError(f"--seeds {text}: seeds lie between 0 and {2**64 - 1}")
+        if int(high or low) - int(low) >= MOST_SAMPLES:
+            raise UsageError(f"--seeds {text}: that is more than {MOST_SAMPLES:,} samples: draw them in several runs")
+        runs.append(np.arange(int(high or low) - int(low) + 1, dtype=np.uint64) + np.uint64(int(low)))
+    return np.concatenate(runs)
 
 
 def spell_seeds(seeds: Seeds) -> str:
@@ -70,8 +73,8 @@ def spell_seeds(seeds: Seeds) -> str:
     """
     if not len(seeds):
         return ""
-    values = seeds.astype(np.uint64)
-    breaks = np.flatnonzero(values[1:] != values[:-1] + np.uint64(1)) + 1
+    values = seeds.astype(np.uint64, copy=False)
+    breaks = np.flatnonzero((values[1:] != values[:-1] + np.uint64(1)) | (values[1:] == 0)) + 1
     runs = [(int(run[0]), int(run[-1])) for run in np.split(values, breaks)]
     return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)
 
@@ -82,13 +85,14 @@ def versions(plugin: str | None) -> dict[str, str]:
     return {"genreg-core": __version__, **{name: version(name) for name in names}}
 
 
-def keep_given(values: Mapping[str, Any], file: Path | None, rows: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
+def keep_given(
+    values: Mapping[str, Any], file: Path | None, rows: Sequence[Mapping[str, Any]] | None
+) -> dict[str, Any]:
     """The conditions as a recipe holds them."""
+    if file is not None and rows is not None and len(json.dumps(rows, ensure_ascii=False).encode()) <= LARGEST_GIVEN:
+        return {"rows": rows}  # with the values in them
     kept: dict[str, Any] = {"values": dict(values)} if values else {}
-    if file is not None:
-        small = rows is not None and len(json.dumps(rows, ensure_ascii=False, default=str).encode()) <= LARGEST_GIVEN
-        kept |= {"rows": rows} if small else {"file": str(file), "sha256": sha256(file)}
-    return kept
+    return kept | ({"file": str(file), "sha256": sha256(file)} if file is not None else {})
 
 
 def image_digest(given: Batch) -> str | None:
@@ -100,7 +104,7 @@ def image_digest(given: Batch) -> str | None:
 
 def recipe_path(output: Path) -> Path:
     """The recipe that lies beside an output; a recipe's own path is itself."""
-    return output if output.name.endswith(SUFFIX) else output.with_name(output.name + SUFFIX)
+    return output if output.name.endswith(SUFFIX) else Path(f"{output}{SUFFIX}")
 
 
 def write_recipe(output: Path, recipe: Recipe) -> None:
@@ -112,13 +116,24 @@ def write_recipe(output: Path, recipe: Recipe) -> None:
 def read_recipe(output: Path) -> Recipe:
     """The recipe beside an output, or inside a PNG; raises UsageError where there is none or it is damaged."""
     path = recipe_path(output)
-    inside = None if path.is_file() else embedded_recipe(output)
-    if not path.is_file() and not inside:
+    beside = os.path.isfile(path)  # noqa: PTH113 - pathlib raises where a name is too long
+    inside = None if beside else embedded_recipe(output)
+    if not beside and not inside:
         raise UsageError(f"{output} has no recipe beside it ({path.name})")
     try:
         found = json.loads(inside or path.read_text("utf-8"))
         if found["recipe"] != 1:
             raise UsageError(f"{path}: recipe format {found['recipe']} is not known to this genreg")
+        for name, kind in {
+            "model": str,
+            "seeds": str,
+            "n": int,
+            "given": dict,
+            "samplers": list,
+            "options": dict,
+        }.items():
+            if not isinstance(found.get(name, kind()), kind):
+                raise TypeError(f"{name} must be a {kind.__name__}")
         return Recipe(**found)
     except (ValueError, TypeError, KeyError) as error:
         raise UsageError(f"{output if inside else path} is no recipe: {error}") from None

@@ -11,6 +11,7 @@ from genreg.entrypoints import GROUP, EntryPoint, install_line, package_folder, 
 from genreg.errors import NotFound, RegistryError, did_you_mean
 from genreg.registryfile import OFFERS, read_file
 
+
 @dataclass(frozen=True)
 class Entry:
     """A named model: family, weights and defaults."""
@@ -78,25 +79,38 @@ def core_file() -> str:
 
 def _merge(registry: Registry, path: str, dist: str | None) -> None:
     document = read_file(path)
-    for plugin, known in (document.get("plugins") or {}).items():
+    for plugin, known in document.get("plugins", {}).items():
         registry.plugins[plugin] = known
-        for name, entry in (known.get("models") or {}).items():
+        for name, entry in known.get("models", {}).items():
             registry.entries[name] = Entry(
                 name, entry["family"], entry["summary"], entry["makes"], path, plugin, plugin in registry.installed
             )
     for kind in OFFERS:
-        for name, offer in (document.get(kind) or {}).items():
-            registry.offers[kind][name] = {**offer, "plugin": dist or "genreg-core"}
-    for name, entry in (document.get("models") or {}).items():
+        for name, offer in document.get(kind, {}).items():
+            registry.offers[kind].setdefault(name, {**offer, "plugin": dist or "genreg-core"})
+    for name, entry in document.get("models", {}).items():
         before = registry.entries.get(name)
+        if dist and before and before.plugin not in (None, dist):
+            registry.problems.append(
+                f"the model {name} is claimed by {before.plugin} and by {dist}: {before.plugin} keeps it"
+            )
+            continue
         replaced = before.origin if before and dist is None and before.origin != core_file() else None
-        provider = dist or registry.offers["families"].get(entry["family"], {}).get("plugin") or _knows(registry, entry["family"])
-        made = Entry(name, plugin=provider, origin=path, installed=provider is None or provider in registry.installed, **entry)
+        provider = (
+            dist
+            or registry.offers["families"].get(entry["family"], {}).get("plugin")
+            or _knows(registry, entry["family"])
+        )
+        made = Entry(
+            name, plugin=provider, origin=path, installed=provider is None or provider in registry.installed, **entry
+        )
         registry.entries[name] = replace(made, overrides=replaced)
 
 
 def _knows(registry: Registry, family: str) -> str | None:
     for plugin, known in registry.plugins.items():
-        if family in known.get("families", []) or any(entry["family"] == family for entry in (known.get("models") or {}).values()):
+        if family in known.get("families", []) or any(
+            entry["family"] == family for entry in known.get("models", {}).values()
+        ):
             return plugin
     return None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Any, TypeAlias
 
 from genreg.errors import RegistryError, did_you_mean
 
@@ -12,7 +13,11 @@ OFFERS = ("families", "samplers", "loaders", "preprocessors", "commands")
 ENTRY_KEYS: Mapping[str, type] = {
     "family": str, "summary": str, "makes": str, "weights": str, "files": dict, "defaults": dict, "license": str,
 }  # fmt: skip
+PLUGIN_KEYS: Mapping[str, type] = {"summary": str, "families": list, "models": dict, "suffixes": list}
+DEFAULTS: Mapping[str, type] = {"given": dict, "samplers": list, "options": dict}
+WORDS: Mapping[type, str] = {str: "text", dict: "a mapping", list: "a list"}
 NAME = re.compile(r"\w[\w.+-]*")
+Mistakes: TypeAlias = Iterator[tuple[tuple[Any, ...], str]]  # the keys that lead there, and what is wrong
 
 
 def read_file(path: str) -> dict[str, Any]:
@@ -20,55 +25,83 @@ def read_file(path: str) -> dict[str, Any]:
     import yaml
 
     try:
-        with open(path, encoding="utf-8-sig") as file:  # noqa: PTH123: pathlib costs start-up
+        with open(path, encoding="utf-8-sig") as file:
             loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(file.read())
-        document = loader.get_single_data() or {}
+        node = loader.get_single_node()
+        document = loader.construct_document(node) if node else {}
     except OSError as error:
         raise RegistryError(f"{path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RegistryError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    for keys, message in _mistakes(document):
-        raise RegistryError(f"{path}, line {_line(path, keys)}, {'.'.join(map(str, keys)) or 'top'}: {message}")
+    for keys, message in chain(_twice(node), _mistakes(document)):  # lazily: the first ends it
+        raise RegistryError(f"{path}, line {_line(node, keys)}, {'.'.join(map(str, keys)) or 'top'}: {message}")
     return dict(document)
 
 
-def _mistakes(document: Any) -> Iterable[tuple[tuple[Any, ...], str]]:
+def _mistakes(document: Any) -> Mistakes:
     if not isinstance(document, dict):
         yield (), "a registry is a mapping with version: 1 and models:"
         return
     if document.get("version") != 1:
-        yield ("version",), f"this genreg reads version 1, not {document.get('version')}"
+        found = f"not {document['version']}" if "version" in document else "and none is written"
+        yield ("version",), f"this genreg reads version: 1, {found}"
     for key, value in document.items():
         if key not in ("version", "plugins", "models", *OFFERS):
             yield (key,), f"there is no key {key}{did_you_mean(str(key), ['version', 'plugins', 'models', *OFFERS])}"
         elif key != "version" and not isinstance(value, dict):
             yield (key,), "must be a mapping"
-    for name, entry in (document.get("models") or {}).items():
+        elif key == "models":
+            yield from _entries(value, (key,))
+        elif key != "version":
+            yield from (((key, name), "must be a mapping") for name in value if not isinstance(value[name], dict))
+            for name, known in value.items() if key == "plugins" else ():
+                yield from _typed(known, PLUGIN_KEYS, (key, name), ["summary"])
+                yield from _entries(known.get("models", {}), (key, name, "models"))
+
+
+def _entries(models: Mapping[Any, Any], above: tuple[Any, ...]) -> Mistakes:
+    for name, entry in models.items():
         if not isinstance(name, str) or not NAME.fullmatch(name):
-            yield ("models", name), "a name is letters, digits, and . _ + - after the first"
-        if not isinstance(entry, dict):
-            yield ("models", name), "must be a mapping"
-            continue
-        for key, value in entry.items():
-            if key not in ENTRY_KEYS:
-                yield ("models", name, key), f"there is no key {key}{did_you_mean(str(key), ENTRY_KEYS)}"
-            elif not isinstance(value, ENTRY_KEYS[key]):
-                yield ("models", name, key), f"must be a {'mapping' if ENTRY_KEYS[key] is dict else 'text'}"
-        for key in ("family", "summary", "makes"):
-            if key not in entry:
-                yield ("models", name), f"{key} is missing"
+            yield (*above, name), "a name is letters, digits, and . _ + - after the first"
+        elif not isinstance(entry, dict):
+            yield (*above, name), "must be a mapping"
+        else:
+            yield from _typed(entry, ENTRY_KEYS, (*above, name), ["family", "summary", "makes"])
+            yield from _typed(entry.get("defaults", {}), DEFAULTS, (*above, name, "defaults"))
+            files = entry.get("files", {})
+            for file in files:
+                yield from _typed({file: files[file]}, {file: dict}, (*above, name, "files"))
 
 
-def _line(path: str, keys: tuple[Any, ...]) -> int:
-    import yaml
+def _typed(
+    found: Mapping[Any, Any], known: Mapping[Any, type], above: tuple[Any, ...], needed: Iterable[str] = ()
+) -> Mistakes:
+    for key, value in found.items():
+        if key not in known:
+            yield (*above, key), f"there is no key {key}{did_you_mean(str(key), known)}"
+        elif not isinstance(value, known[key]):
+            yield (*above, key), f"must be {WORDS[known[key]]}"
+    yield from ((above, f"{key} is missing") for key in needed if key not in found)
 
-    with open(path, encoding="utf-8-sig") as file:  # noqa: PTH123: pathlib costs start-up
-        node = yaml.compose(file.read(), yaml.SafeLoader)
+
+def _twice(node: Any, above: tuple[Any, ...] = ()) -> Mistakes:
+    """Keys that are written twice, of which YAML would keep the last without a word."""
+    pairs = node.value if node and node.id == "mapping" else []
+    names = [key.value for key, _ in pairs if isinstance(key.value, str)]
+    if len(set(names)) < len(names):
+        name = next(name for name in names if names.count(name) > 1)
+        yield (*above, name), f"{name} is there twice"
+    if len(above) < 2:  # down to the names of models
+        for key, value in pairs:
+            yield from _twice(value, (*above, key.value))
+
+
+def _line(node: Any, keys: tuple[Any, ...]) -> int:
     line = 1
     for key in keys:
-        pairs = getattr(node, "value", None)
-        found = next((pair for pair in pairs or [] if isinstance(pair, tuple) and str(pair[0].value) == str(key)), None)
-        if found is None:
+        pairs = node.value if node and node.id == "mapping" else []
+        found = [pair for pair in pairs if str(pair[0].value) == str(key)]
+        if not found:
             break
-        line, node = found[0].start_mark.line + 1, found[1]
+        line, node = found[-1][0].start_mark.line + 1, found[-1][1]
     return line

@@ -53,7 +53,10 @@ def interpolate(draft: Draft, *, steps: int = 8, arc: bool = False) -> Draft:
     if draft.center is None:
         raise Unsupported("interpolate averages samples, and those of this draft cannot be averaged")
     if len(draft) < 2:
-        raise UsageError(f"interpolate walks between samples, and there is {'only one' if len(draft) else 'none'}: ask for -n 2 or more")
+        raise UsageError(
+            f"interpolate walks between samples, and there is {'only one' if len(draft) else 'none'}: ask for -n 2 or "
+            "more"
+        )
     if steps < 1:
         raise UsageError(f"interpolate: steps={steps} must be 1 or more")
     _alike(draft, "interpolate")
@@ -76,12 +79,16 @@ def mix(draft: Draft, *, layers: str) -> Draft:
     if draft.axes[:1] != ("layer",):
         raise Unsupported(f"mix exchanges layers, and this draft has {_axes(draft)}")
     if len(draft) % 2 or not len(draft):
-        raise UsageError(f"mix pairs sample i with sample i + n/2, and {len(draft)} cannot be halved: ask for an even -n")
+        raise UsageError(
+            f"mix pairs sample i with sample i + n/2, and {len(draft)} cannot be halved: ask for an even -n"
+        )
     _alike(draft, "mix")
     half = len(draft) // 2
     chosen = parse_ranges(layers, "mix: layers")
     if chosen[-1] >= draft.values.shape[1]:
-        raise UsageError(f"mix: layer {chosen[-1]} is not there; this draft has the layers 0-{draft.values.shape[1] - 1}")
+        raise UsageError(
+            f"mix: layer {chosen[-1]} is not there; this draft has the layers 0-{draft.values.shape[1] - 1}"
+        )
     values = draft.values[:half].copy()
     values[:, chosen] = draft.values[half:, chosen]
     parents = np.arange(half)
@@ -123,7 +130,9 @@ def _alike(draft: Draft, sampler: str) -> None:
             continue
         same = (value == value[:1]) | ((value != value) & (value[:1] != value[:1]))  # NaN, not set, is alike too
         if not same.all():
-            raise Unsupported(f"{sampler} blends samples that are alike in {name}, and these differ: give all the same {name}")
+            raise Unsupported(
+                f"{sampler} blends samples that are alike in {name}, and these differ: give all the same {name}"
+            )
 
 
 def _children(draft: Draft, parents: Array, weight: Array) -> Draft:

@@ -32,7 +32,11 @@ class Settings(BaseModel, extra="forbid", frozen=True):
 def fixed(config: BaseModel) -> dict[str, Any]:
     """What of a config must be the same when a run is resumed, as JSON: all but the fields that are FREE."""
     fields = type(config).model_fields.items()
-    free = {name for name, field in fields if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("free")}
+    free = {
+        name
+        for name, field in fields
+        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("free")
+    }
     return config.model_dump(mode="json", exclude=free)
 
 
@@ -88,6 +92,7 @@ class ModelFamily:
     repeatable: bool = True  # False: the same seed may not give the same sample (a remote API)
     preprocess: tuple[str, ...] = ()  # maps that training adds unless the user names them
     batch: int = 1024  # rows rendered at a time
+    tolerance: float = 0.0  # by how much, relative to the largest value, a sample may depend on the rows beside it
 
 
 @dataclass(frozen=True)

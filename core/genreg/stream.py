@@ -13,6 +13,8 @@ from genreg.draft import Batch, Done, Draft, Piece, Streaming
 from genreg.errors import PluginError
 from genreg.form import Form
 
+OUTCOMES = ("ok", "length", "refused", "filtered", "truncated", "failed", "unknown")
+
 
 def in_order(
     model: Streaming, form: Form, drafts: Iterator[Draft], given: Batch, batch: int, folder: Path
@@ -35,6 +37,7 @@ def in_order(
             continue
         if event.row < next_row or event.row in waiting or event.row not in origin:
             raise PluginError(f"stream finished row {event.row} twice, or before its draft was taken")
+        _check(event, form)
         waiting[event.row] = event
         while next_row in waiting:
             ready.append(waiting.pop(next_row))
@@ -42,15 +45,27 @@ def in_order(
         while len(ready) >= batch:
             yield _finished(ready[:batch], form, given, origin)
             ready = ready[batch:]
-    if waiting or origin.keys() - {done.row for done in ready}:
+    if waiting or origin.keys() - {done.row for done in ready} or next(drafts, None) is not None:
         raise PluginError(f"stream ended without row {next_row}")
     if ready:
         yield _finished(ready, form, given, origin)
 
 
+def _check(done: Done, form: Form) -> None:
+    """Raise PluginError where a finished row has an outcome or a column that there is none of."""
+    if done.outcome not in OUTCOMES:
+        raise PluginError(f"stream finished row {done.row} as {done.outcome}; the outcomes are {', '.join(OUTCOMES)}")
+    for name in done.columns:
+        if name not in form.columns.names:
+            raise PluginError(f"stream finished row {done.row} with a column {name}, which the family does not declare")
+
+
 def _finished(done: list[Done], form: Form, given: Batch, origin: dict[int, int]) -> Batch:
     cells = [{name: row.columns.get(name) for name in form.columns.names} for row in done]
-    rendered = pa.RecordBatch.from_pylist(cells, schema=form.columns)
+    try:
+        rendered = pa.RecordBatch.from_pylist(cells, schema=form.columns)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        raise PluginError(f"stream made cells that are not of the declared types: {error}") from None
     rows = np.array([origin.pop(row.row) for row in done])
     samples = form.out_of_model(rendered, given, rows)
     outcomes = pa.array([row.outcome for row in done], pa.string())

@@ -48,6 +48,11 @@ class Roles:
     key: str | None = None
     drop: Sequence[str] = ()
 
+    def with_noted(self, schema: pa.Schema) -> Roles:
+        """The label that a loader noted (the class of an image), where none is named and it is no other role's."""
+        noted = named_with_role(schema, "label")
+        return self if self.label or noted in (self.group, self.key, *self.drop) else replace(self, label=noted)
+
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
@@ -116,20 +121,23 @@ def prepare(
     config = build(spec.config, settings or {}, "--set ", elsewhere)
     loaded = build(spec.options, options or {}, "--option ", elsewhere)
     shares = parse_split(split)
-    calls = list(preprocess) + [name for name in spec.preprocess if name not in {parse_call(c, "")[0] for c in preprocess}]
+    calls = list(preprocess) + [
+        name for name in spec.preprocess if name not in {parse_call(c, "")[0] for c in preprocess}
+    ]
     source = spool(open_source(data, components.loaders, loader), folder)
     if not source.rows:
         raise DataError(f"{data} has no rows to train on")
-    noted_label = named_with_role(source.schema, "label")  # a loader knows it: the classes of a folder of images
-    if not roles.label and noted_label not in (roles.group, roles.key, *roles.drop):
-        roles = replace(roles, label=noted_label)
+    roles = roles.with_noted(source.schema)
     parts = split_parts(source, roles, shares, seed, folder)
     columns = [name for name in source.schema.names if name not in {roles.group, roles.key, *roles.drop}]
     chosen = {part: with_roles(piece, columns, roles) for part, piece in parts.items()}
     mapped, chain = _through_steps(chosen, calls, components)
     record = {
         "seed": seed,
-        "split": {"shares": {part: round(share, 6) for part, share in shares.items()}, "by": roles.group or roles.key or "row"},
+        "split": {
+            "shares": {part: round(share, 6) for part, share in shares.items()},
+            "by": roles.group or roles.key or "row",
+        },
         "preprocess": calls,
     }
     plugin = components.owners["families", family]
@@ -258,7 +266,7 @@ def refuse_untrainable(train: Source) -> None:
     """Raise DataError naming the first column that has NaN, nothing but nulls, or text that identifies its rows."""
     if not train.rows:
         raise DataError("the clean steps left no row to train on")
-    distinct: dict[str, set[Any]] = {f.name: set() for f in train.schema if pa.types.is_string(f.type)}
+    distinct: dict[str, set[Any]] = {f.name: set() for f in train.schema if f.type in (pa.string(), pa.large_string())}
     filled = dict.fromkeys(train.schema.names, 0)
     for batch in train.scan():
         refuse_not_finite(batch)
@@ -282,5 +290,3 @@ def _count(batch: Batch, filled: dict[str, int], distinct: dict[str, set[Any]]) 
 
 def _silent(done: int, total: int | None = None, /, **figures: float) -> None:
     """Show nothing."""
-
-

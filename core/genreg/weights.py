@@ -18,10 +18,12 @@ def resolve(reference: str, *, base: Path | None = None, files: Mapping[str, Map
     CheckpointError for a file that is not the one registered.
     """
     if reference.startswith("hf://"):
-        raise UsageError(f"{reference}: this genreg does not fetch from the Hub yet: download the folder and name its path")
+        raise UsageError(
+            f"{reference}: this genreg does not fetch from the Hub yet: download the folder and name its path"
+        )
     folder = _in_package(reference) if reference.startswith("pkg://") else (base or Path()) / reference
     for name, facts in (files or {}).items():
-        verify(folder / plain_name(name), facts)
+        verify(folder / plain_name(name, f"{reference}: the file "), facts)
     return folder
 
 
@@ -30,23 +32,27 @@ def verify(path: Path, facts: Mapping[str, Any]) -> None:
     if not path.is_file():
         raise CheckpointError(f"{path} is missing, though it is registered: install the package again")
     if "size" in facts and path.stat().st_size != facts["size"]:
-        raise CheckpointError(f"{path} has {path.stat().st_size:,} bytes, and {facts['size']:,} are registered: the file was changed")
+        raise CheckpointError(
+            f"{path} has {path.stat().st_size:,} bytes, and {facts['size']:,} are registered: the file was changed"
+        )
     if "sha256" in facts and sha256(path) != facts["sha256"]:
         raise CheckpointError(f"{path} is not the file that is registered (sha256 differs): install it again")
 
 
-def plain_name(name: str) -> str:
+def plain_name(name: str, where: str = "") -> str:
     """The name, if it names a file in its folder and nothing outside; raises UsageError otherwise."""
     if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
-        raise UsageError(f"{name!r} is no plain file name")
+        raise UsageError(f"{where}{name!r} is no plain file name")
     return name
 
 
 def _in_package(reference: str) -> Path:
     dist, _, inside = reference.removeprefix("pkg://").partition("/")
-    parts = [plain_name(part) for part in inside.split("/")] if inside else []
+    parts = [plain_name(part, f"{reference}: ") for part in inside.split("/")] if inside else []
     point = next((point for point in scan() if point.group == GROUP and point.dist == dist), None)
     folder = package_folder(point.package) if point else None
     if folder is None or not parts:
-        raise UsageError(f"{reference}: {f'{dist} is not installed: {install_line(dist)}' if not folder else 'name a folder'}")
+        raise UsageError(
+            f"{reference}: {f'{dist} is not installed: {install_line(dist)}' if not folder else 'name a folder'}"
+        )
     return Path(folder, *parts)

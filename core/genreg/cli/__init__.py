@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from genreg import __version__
-from genreg.errors import GenregError, did_you_mean
+from genreg.errors import GenregError, PluginError, did_you_mean
 
 VERBS = {
     "list": "List models, families, samplers, loaders or preprocessors",
@@ -18,6 +18,7 @@ VERBS = {
     "run": "Draw samples from a model",
     "train": "Train a family on a file",
     "plugins": "Show installed, broken and missing plugins",
+    "check": "Check a model against the contract",
     "offers": "Write what a plugin's hooks offer into its registry.yaml",
 }
 
@@ -25,23 +26,30 @@ VERBS = {
 class Verbs(click.Group):
     """The built-in verbs and those of plugins, none of which is imported before it is called."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """The names of all verbs."""
         return [*VERBS, *sorted(point.name for point in _plugin_verbs() if point.name not in VERBS)]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Import one verb."""
         if cmd_name in VERBS:
             command: click.Command = import_module(f"genreg.cli.{cmd_name}").command
             return command
-        for point in _plugin_verbs():
-            if point.name == cmd_name:
-                module, _, name = point.value.partition(":")
+        points = [point for point in _plugin_verbs() if point.name == cmd_name]
+        if len(points) > 1:
+            raise PluginError(f"the verb {cmd_name} is claimed by {' and by '.join(point.dist for point in points)}")
+        for point in points:
+            module, _, name = point.value.partition(":")
+            try:
                 found: click.Command = getattr(import_module(module), name or "command")
-                return found
+            except (Exception, SystemExit) as error:
+                raise PluginError(f"{cmd_name} of {point.dist} is broken: {type(error).__name__}: {error}") from error
+            return found
         return None
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         """The verb that is meant; raises UsageError with a close one."""
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             raise click.UsageError(f"there is no verb {args[0]}{did_you_mean(args[0], self.list_commands(ctx))}")
@@ -51,8 +59,13 @@ class Verbs(click.Group):
         """The list in ``--help``, without importing any verb."""
         from genreg.registry import read_registries
 
-        offered = read_registries().offers["commands"]
-        lines = [(name, VERBS.get(name) or str(offered.get(name, {}).get("summary", ""))) for name in self.list_commands(ctx)]
+        try:
+            offered = read_registries().offers["commands"]
+        except GenregError:  # the user's own file is wrong: help must say how to go on all the same
+            offered = {}
+        lines = [
+            (name, VERBS.get(name) or str(offered.get(name, {}).get("summary", ""))) for name in self.list_commands(ctx)
+        ]
         with formatter.section("Verbs"):
             formatter.write_dl(lines)
 
@@ -65,7 +78,10 @@ def group(debug: bool) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit with its code: 0, 1 failed, 2 to be mended, 3 some rows not ok, 130 interrupted."""
+    """Run the command line and exit with its code: 0, 1 failed, 2 to be mended, 3 some rows not ok, 130 interrupted.
+
+    Where the reader of a pipe has gone, click ends it with 1 and says nothing.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
@@ -74,13 +90,13 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(group.main(args=arguments, prog_name="genreg", standalone_mode=False) or 0)
     except GenregError as error:
         _fail(error, str(error), error.exit_code, arguments, debug)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(2)
     except click.ClickException as error:
         _fail(error, error.format_message(), 2, arguments, debug)
     except (KeyboardInterrupt, click.Abort) as error:
         _fail(error, "interrupted; what was finished is kept, and nothing is left half written", 130, arguments, debug)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of a pipe has gone: there is nobody to tell
-        sys.exit(0)
     except Exception as error:  # a fault of ours or of a plugin's: one line all the same
         _fail(error, f"unexpected {type(error).__name__}: {error} (--debug shows where)", 1, arguments, debug)
 
@@ -94,7 +110,9 @@ def _fail(error: BaseException, message: str, code: int, arguments: list[str], d
     if "--json" in arguments:
         import json
 
-        click.echo(json.dumps({"error": {"kind": type(error).__name__, "message": message}}, ensure_ascii=False), err=True)
+        click.echo(
+            json.dumps({"error": {"kind": type(error).__name__, "message": message}}, ensure_ascii=False), err=True
+        )
     else:
         click.echo(f"genreg: {message}", err=True)
     sys.exit(code)

@@ -37,16 +37,22 @@ def pairs(texts: Iterable[str], option: str) -> dict[str, str]:
 
 
 @contextmanager
-def progress(what: str, unit: str) -> Iterator[Callable[..., None]]:
-    """A report that draws a bar on stderr, or nothing where stderr is no terminal or another process draws it."""
-    if not sys.stderr.isatty() or os.environ.get("RANK", "0") != "0":
-        yield lambda done, total=None, /, **figures: None
+def progress(what: str, unit: str, *, hidden: bool = False) -> Iterator[Callable[..., None]]:
+    """A report that draws a bar on stderr; nothing where it is hidden, another process's, or there is no terminal."""
+    if hidden or not sys.stderr.isatty() or os.environ.get("RANK", "0") != "0":
+        yield lambda *_, **__: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f} " + unit), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[figures]}"), console=Console(stderr=True), transient=True) as bar:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} " + unit),
+        TimeRemainingColumn(),
+    )
+    shown = (*columns, TextColumn("{task.fields[figures]}"))
+    with Progress(*shown, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
         task = bar.add_task(what, total=None, figures="")
 
         def report(done: int, total: int | None = None, /, **figures: float) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
 from genreg.entrypoints import install_line
+from genreg.errors import NotFound, did_you_mean
 from genreg.registry import Registry, read_registries
 
+MAKES = {"table", "sequence", "text", "image"}
 KINDS = ("models", "families", "samplers", "loaders", "preprocessors")
 
 
@@ -21,11 +21,23 @@ KINDS = ("models", "families", "samplers", "loaders", "preprocessors")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Print names alone.")
 def command(
-    kind: str, family: str | None, makes: str | None, installed: bool, registries: tuple[str, ...], as_json: bool, quiet: bool
+    kind: str,
+    family: str | None,
+    makes: str | None,
+    installed: bool,
+    registries: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """List what there is: models, or the KIND of component named."""
     registry = read_registries(registries)
     rows = _models(registry) if kind == "models" else _components(registry, kind)
+    for option, value, known in (
+        ("family", family, {entry.family for entry in registry.entries.values()} | registry.offers["families"].keys()),
+        ("makes", makes, {entry.makes for entry in registry.entries.values()} | MAKES),
+    ):
+        if value is not None and value not in known:
+            raise NotFound(f"--{option} {value}: there is none{did_you_mean(value, known)}")
     rows = [
         row
         for row in rows
@@ -64,7 +76,13 @@ def _models(registry: Registry) -> list[dict[str, object]]:
 
 def _components(registry: Registry, kind: str) -> list[dict[str, object]]:
     return [
-        {"name": name, "family": name if kind == "families" else None, "makes": offer.get("makes"), "installed": True, **offer}
+        {
+            "name": name,
+            "family": name if kind == "families" else None,
+            "makes": offer.get("makes"),
+            "installed": True,
+            **offer,
+        }
         for name, offer in sorted(registry.offers[kind].items())
     ]
 
@@ -79,4 +97,4 @@ def _draw(rows: list[dict[str, object]], kind: str) -> None:
         if source and source.get("install"):
             click.echo(f"{'':{widths[0]}}  not installed: {source['install']}")
         if source and source.get("overrides"):
-            click.echo(f"{'':{widths[0]}}  overrides {os.path.basename(str(source['overrides']))}")
+            click.echo(f"{'':{widths[0]}}  overrides the entry of {source['overrides']}")

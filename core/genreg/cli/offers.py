@@ -8,6 +8,7 @@ import click
 
 from genreg.cli.common import echo_json, note
 from genreg.entrypoints import package_folder
+from genreg.errors import NotFound
 from genreg.offers import offers, with_offers, write_offers
 from genreg.plugins import load_plugins
 from genreg.registry import core_file
@@ -22,6 +23,10 @@ def command(dist: str, write: bool) -> int:
     offered = offers(components, dist)
     package = next(status.point.package for status in components.statuses if status.point.dist == dist)
     path = Path(core_file()) if dist == "genreg-core" else Path(package_folder(package) or ".", "registry.yaml")
+    if not path.is_file():
+        raise NotFound(
+            f"{path} is not there: a plugin's package holds a registry.yaml; begin it with the line version: 1"
+        )
     if write:
         note(f"{path} {'written' if write_offers(path, offered) else 'is in step already'}")
         return 0

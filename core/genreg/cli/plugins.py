@@ -16,7 +16,10 @@ from genreg.registry import read_registries
 @click.option("--verbose", is_flag=True, help="Show the traceback of a broken plugin.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(verbose: bool, as_json: bool) -> int:
-    """Show installed plugins with what they provide, broken ones with the cause, and those to install."""
+    """Show installed plugins with what they provide, broken ones with the cause, and those to install.
+
+    Exits with 1 where a plugin or its registry file is broken.
+    """
     registry = read_registries()
     rows: list[dict[str, object]] = []
     for status in load_plugins().statuses:
@@ -29,7 +32,9 @@ def command(verbose: bool, as_json: bool) -> int:
         rows.append(row)
     for name, known in sorted(registry.plugins.items()):
         if name not in registry.installed:
-            rows.append({"plugin": name, "status": "not installed", "summary": known["summary"], "install": install_line(name)})
+            rows.append(
+                {"plugin": name, "status": "not installed", "summary": known["summary"], "install": install_line(name)}
+            )
     if as_json:
         echo_json(rows)
     else:
@@ -49,6 +54,8 @@ def _draw(row: dict[str, object], verbose: bool) -> None:
     if row.get("cause"):
         click.echo(f"  cause: {row['cause']}")
         if verbose:
-            click.echo("".join(f"    {line}\n" for line in str(row["traceback"]).splitlines()), nl=False, file=sys.stdout)
+            click.echo(
+                "".join(f"    {line}\n" for line in str(row["traceback"]).splitlines()), nl=False, file=sys.stdout
+            )
     if row.get("install"):
         click.echo(f"  {row['summary']}\n  {row['install']}")

@@ -23,7 +23,17 @@ from genreg.given import Given
 from genreg.images import image_columns, write_picture
 from genreg.loading import writer_of
 from genreg.outputs import as_text, refuse_output, write
-from genreg.recipe import Recipe, image_digest, keep_given, parse_seeds, read_recipe, recipe_path, spell_seeds, versions, write_recipe
+from genreg.recipe import (
+    Recipe,
+    image_digest,
+    keep_given,
+    parse_seeds,
+    read_recipe,
+    recipe_path,
+    spell_seeds,
+    versions,
+    write_recipe,
+)
 from genreg.specs import Write
 from genreg.tables import write_csv, write_jsonl
 
@@ -36,18 +46,26 @@ OK = {"ok", "length"}
 @click.option("-n", type=int, help="How many samples (for each row of a given file).")
 @click.option("--seed", type=int, help="The first seed; the next samples take the next ones.")
 @click.option("--seeds", help="These seeds alone, such as 1,5-9.")
-@click.option("--given", multiple=True, metavar="K=V|FILE", help="A condition, or a table of them with one row per sample.")
+@click.option(
+    "--given", multiple=True, metavar="K=V|FILE", help="A condition, or a table of them with one row per sample."
+)
 @click.option("--key", help="A column of the given file to keep beside the samples.")
-@click.option("--sampler", "samplers", multiple=True, metavar="NAME:K=V,…", help="Edit the draft, such as truncate:psi=0.7.")
+@click.option(
+    "--sampler", "samplers", multiple=True, metavar="NAME:K=V,…", help="Edit the draft, such as truncate:psi=0.7."
+)
 @click.option("--option", "options", multiple=True, metavar="K=V", help="How the model is loaded.")
 @click.option("--device", help="The same as --option device=…")
-@click.option("-o", "--output", metavar="OUT", help="Write to this file as its suffix says, or to a folder (OUT/). - is stdout.")
+@click.option(
+    "-o", "--output", metavar="OUT", help="Write to this file as its suffix says, or to a folder (OUT/). - is stdout."
+)
 @click.option("--recipe", metavar="OUT", help="Make the same samples as this output again.")
 @click.option("--registry", "registries", multiple=True, metavar="FILE", help="Read this registry file too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--force", is_flag=True, help="Replace the output if it is there.")
-def command(name: str | None, condition: str | None, recipe: str | None, registries: tuple[str, ...], **flags: Any) -> int:
+def command(
+    name: str | None, condition: str | None, recipe: str | None, registries: tuple[str, ...], **flags: Any
+) -> int:
     """Draw samples from the model NAME (an entry, a checkpoint folder or a reference), given its first CONDITION."""
     if recipe:
         asked = _again(Path(recipe), name, condition, flags)
@@ -56,7 +74,7 @@ def command(name: str | None, condition: str | None, recipe: str | None, registr
     else:
         asked = _asked(name, condition, flags)
     out: str | None = None if flags["output"] == "-" else flags["output"]  # text: a / at its end asks for a folder
-    if out:
+    if out is not None:
         refuse_output(out, force=flags["force"])
     model = load(asked.recipe.model, options=asked.recipe.options, registries=registries)
     if out:
@@ -66,28 +84,30 @@ def command(name: str | None, condition: str | None, recipe: str | None, registr
         raise UsageError(f"{recipe}: {asked.recipe.model} is another checkpoint now than the one that made it")
     given, kept = _given(model, asked)
     n = asked.recipe.n
-    seeds = parse_seeds(asked.recipe.seeds) if asked.recipe.seeds else None
+    seeds = parse_seeds(asked.recipe.seeds) if asked.recipe.seeds or flags["seeds"] is not None else None
     prepared = model.prepare(given, n, seeds=seeds, seed=flags["seed"])
     edits = model.samplers(asked.recipe.samplers)
     made = replace(
-        asked.recipe, given=kept, seeds=spell_seeds(prepared.seeds), checkpoint=digest,
+        asked.recipe,
+        given=asked.recipe.given if recipe else kept,
+        seeds=spell_seeds(prepared.seeds),
+        checkpoint=digest,
         versions=versions(model.components.owners.get(("families", model.family.name))),
-    )  # fmt: skip
+    )
     schema = model.schema(prepared)
-    if image_columns(schema) and not out:
-        out = _picture_name(model.name, made.seeds, flags["output"])
+    out = out or _picture_name(model.name, made.seeds, schema, flags["output"])
     if flags["dry_run"]:
         echo_json(_planned(model, prepared, made, edits, out))
         return 0
-    if flags["seed"] is None and seeds is None and len(prepared.seeds):
-        note(f"seed {prepared.seeds[0]}")
-    counted = Counted(model.generate(prepared, edits), model.form.outcome(hasattr(model.model, "stream")))
-    with progress("sampling", "samples") as report:
+    drawn = flags["seed"] is None and seeds is None and len(prepared.seeds)
+    outcome = model.form.outcome(hasattr(model.model, "stream"))
+    counted = Counted(model.generate(prepared, edits), outcome, f"seed {prepared.seeds[0]}" if drawn else None)
+    with progress("sampling", "samples", hidden=out is None and sys.stdout.isatty()) as report:
         batches = counted.reported(report, len(prepared.seeds))
         if out is None:
             _print(batches, schema, flags["as_json"], to_stdout=flags["output"] == "-")
         else:
-            own = prepared.seeds if all(sampler.scope == "row" for sampler, _ in edits) else None
+            own = None if any(sampler.scope == "all" for sampler, _ in edits) else prepared.seeds
             write(batches, schema, out, model.components.loaders, force=flags["force"], seeds=own, recipe=made)
             write_recipe(Path(out), made)
     if out:
@@ -107,16 +127,19 @@ class Asked:
 
 @dataclass
 class Counted:
-    """Batches on their way, counted: rows, and rows whose outcome is not ok."""
+    """Batches on their way, counted: rows, and rows whose outcome is not ok; the first one tells the ``news``."""
 
     batches: Iterator[Batch]
     outcome: str | None
+    news: str | None = None
     rows: int = 0
     not_ok: int = 0
 
     def reported(self, report: Any, total: int) -> Iterator[Batch]:
         """The batches, telling the report."""
         for batch in self.batches:
+            if self.news and not self.rows:  # not before: what is refused is told in one line
+                note(self.news)
             self.rows += batch.num_rows
             if self.outcome:
                 self.not_ok += sum(cell not in OK for cell in batch.column(self.outcome).to_pylist())
@@ -128,9 +151,9 @@ def _asked(name: str, condition: str | None, flags: Mapping[str, Any]) -> Asked:
     files = [text for text in flags["given"] if "=" not in text]
     if len(files) > 1:
         raise UsageError(f"--given {files[1]}: one file of conditions is enough, and {files[0]} is given already")
-    if flags["seed"] is not None and flags["seeds"]:
+    if flags["seed"] is not None and flags["seeds"] is not None:
         raise UsageError("--seed and --seeds cannot go together: --seed is the first of a row, --seeds names each")
-    if flags["seeds"] and flags["n"] is not None and not files:
+    if flags["seeds"] is not None and flags["n"] is not None and not files:
         raise UsageError("-n and --seeds cannot go together: there are as many samples as seeds")
     options = pairs(flags["options"], "--option")
     if flags["device"]:
@@ -142,7 +165,9 @@ def _asked(name: str, condition: str | None, flags: Mapping[str, Any]) -> Asked:
 
 
 def _again(output: Path, name: str | None, condition: str | None, flags: Mapping[str, Any]) -> Asked:
-    given = [key for key in ("n", "seed", "seeds", "given", "key", "samplers", "options", "device") if flags[key]]
+    keys = ("n", "seed", "seeds", "given", "key", "samplers", "options", "device")
+    names = {"n": "-n", "samplers": "--sampler", "options": "--option"}
+    given = [names.get(key, f"--{key}") for key in keys if flags[key] not in (None, ())]
     if name or condition or given:
         raise UsageError(f"--recipe {output} says everything: leave out {given[0] if given else 'the model'}")
     found = read_recipe(output)
@@ -154,7 +179,10 @@ def _again(output: Path, name: str | None, condition: str | None, flags: Mapping
         if sha256(table) != found.given["sha256"]:
             raise UsageError(f"{table} has changed since the recipe was written")
     elif "rows" in found.given:
-        table = pa.Table.from_pylist(found.given["rows"])
+        rows = found.given["rows"]
+        table = pa.table(
+            {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
+        )
     for dist, version in versions(None).items():
         if found.versions.get(dist, version) != version:
             note(f"the recipe was made with {dist} {found.versions[dist]}, and this is {version}")
@@ -181,9 +209,14 @@ def _given(model: LoadedModel, asked: Asked) -> tuple[Given, dict[str, Any]]:
         raise UsageError("an image among the conditions has changed since the recipe was written")
     images = {"images": digest} if digest else {}
     if isinstance(table, Path):
-        whole = pa.Table.from_batches([given.batch]).to_pylist() if given.batch.nbytes < 1 << 20 and not given.passed else None
+        whole = (
+            pa.Table.from_batches([given.batch]).to_pylist()
+            if given.batch.nbytes < 1 << 20 and not given.passed
+            else None
+        )
         return given, keep_given(values, table, _plain(whole)) | images
-    return given, keep_given(values, None, None) | images | ({"rows": _plain(table.to_pylist())} if table is not None else {})
+    rows = {"rows": _plain(table.to_pylist())} if table is not None else {}
+    return given, keep_given(values, None, None) | rows | images
 
 
 def _plain(rows: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
@@ -195,12 +228,12 @@ def _plain(rows: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
     return kept if exact else None
 
 
-def _picture_name(model: str, seeds: str, output: str | None) -> str | None:
-    """Where a picture goes that was given no name: NAME-SEED.png, numbered where that is there; None for stdout."""
-    if output == "-":
-        if sys.stdout.isatty():
-            raise UsageError("-o -: the bytes of a picture are not for a terminal: leave it out, or name a file")
+def _picture_name(model: str, seeds: str, schema: pa.Schema, output: str | None) -> str | None:
+    """Where images go that were given no name: NAME-SEED.png, numbered where that is there; None for stdout."""
+    if not image_columns(schema) or (output == "-" and not sys.stdout.isatty()):
         return None
+    if output == "-":
+        raise UsageError("-o -: the bytes of a picture are not for a terminal: leave it out, or name a file")
     name = re.sub(r"[^\w.+-]+", "-", Path(model).name.partition("@")[0])
     first = seeds.partition(",")[0].partition("-")[0]
     names = (f"{name}-{first}{f'-{number}' if number > 1 else ''}.png" for number in itertools.count(1))
@@ -219,7 +252,9 @@ def _tell(out: str, rows: int, seeds: str, flags: Mapping[str, Any]) -> None:
 def _planned(model: LoadedModel, given: Given, recipe: Recipe, edits: Sequence[Any], out: str | None) -> dict[str, Any]:
     plan: Mapping[str, str] = {}
     if isinstance(model.model, Planning):
-        plan = model.model.plan(propose(model.model, model.form, given.seeds, given.batch, edits))
+        plan = model.model.plan(
+            propose(model.model, model.form, given.seeds, given.window(0, len(given.seeds)).batch, edits)
+        )
     return {
         "model": recipe.model,
         "family": model.family.name,

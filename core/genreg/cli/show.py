@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,13 @@ def command(what: str, registries: tuple[str, ...], as_json: bool) -> None:
 
 
 def _facts(what: str, registries: tuple[str, ...]) -> dict[str, Any]:
-    if recipe_path(Path(what)).is_file() or embedded_recipe(Path(what)):
+    beside = os.path.isfile(recipe_path(Path(what)))  # noqa: PTH113 - pathlib raises where a name is too long
+    if beside or embedded_recipe(Path(what)):
         return {"output": what, **vars(read_recipe(Path(what)))}
-    if Path(what).is_file():
+    if os.path.isfile(what):  # noqa: PTH113
         raise UsageError(f"{what} has no recipe beside it: genreg did not make it, or the recipe was moved away")
     registry = read_registries(registries)
-    if what in registry.entries or "/" in what or Path(what).is_dir():
+    if what in registry.entries or "/" in what or os.path.isdir(what):  # noqa: PTH112
         return _of_model(load(what, registries=registries))
     components = load_plugins()
     if what in components.families:
@@ -68,10 +70,20 @@ def _of_model(model: LoadedModel) -> dict[str, Any]:
     }
     if saved:
         size = sum(path.stat().st_size for _, path in files_of(saved.folder))
-        facts |= {"folder": str(saved.folder), "bytes": size, "sha256": saved.digest(), "training": dict(saved.training)}
+        facts |= {
+            "folder": str(saved.folder),
+            "bytes": size,
+            "sha256": saved.digest(),
+            "training": dict(saved.training),
+        }
         facts["maps"] = [step.name for step in model.form.chain.steps]
     if entry:
-        facts |= {"weights": entry.weights, "license": entry.license, "defaults": dict(entry.defaults), "registry": entry.origin}
+        facts |= {
+            "weights": entry.weights,
+            "license": entry.license,
+            "defaults": dict(entry.defaults),
+            "registry": entry.origin,
+        }
     return facts
 
 
@@ -96,12 +108,16 @@ def _conditions(model: LoadedModel) -> list[dict[str, Any]]:
 def _fitting(model: LoadedModel) -> list[str]:
     """The samplers that do not refuse a draft of two samples."""
     prepared = model.prepare(model.given(None, {}), 2, seed=0)
-    draft = next(propose(model.model, model.form, prepared.seeds, prepared.batch))
+    draft = next(propose(model.model, model.form, prepared.seeds, prepared.window(0, 2).batch))
     return [name for name, sampler in sorted(model.components.samplers.items()) if _fits(sampler, draft)]
 
 
 def _fits(sampler: Sampler, draft: Any) -> bool:
-    knobs = {option.name: "0" if option.type is str else 0 for option in of_function(sampler.edit) if option.default is MISSING}
+    knobs = {
+        option.name: "0" if option.type is str else 0
+        for option in of_function(sampler.edit)
+        if option.default is MISSING
+    }
     try:
         sampler.edit(draft, **knobs)
     except Unsupported:

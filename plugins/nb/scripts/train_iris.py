@@ -10,9 +10,12 @@ import hashlib
 import tempfile
 from pathlib import Path
 
-import genreg
 import yaml
 from sklearn.datasets import load_iris
+
+import genreg
+from genreg.offers import offers, write_offers
+from genreg.plugins import load_plugins
 
 PACKAGE = Path(__file__).parents[1] / "src" / "genreg_nb"
 
@@ -35,6 +38,7 @@ def note_files(registry: Path, name: str, folder: Path) -> None:
         for path in (folder / "config.json", folder / "model.safetensors")
     }
     registry.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120), "utf-8")
+    write_offers(registry, offers(load_plugins(), "genreg-nb"))
 
 
 def main() -> None:

@@ -11,11 +11,15 @@ from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 
-import genreg_nb
 import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+
+import genreg_nb
 from genreg.checkpoint import Weights
 from genreg.data import Source, empty_batch, noted, notes
 from genreg.draft import Inferring, Scoring
@@ -25,9 +29,6 @@ from genreg_nb import Options, genreg_models
 from genreg_nb.config import Config, columns, conditions, described
 from genreg_nb.model import NaiveBayes, densities, log_joint
 from genreg_nb.statistics import Statistics, cells, gather, measure, nothing
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from safetensors.numpy import save_file
 
 FAMILY = genreg_models()[0]
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
+
 from genreg.errors import UsageError
 from genreg_torch.loop import Objective, adam, train
 from genreg_torch.settings import TrainSettings
-from safetensors.torch import load_file
 
 
 def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import count
 
 import torch
+
 from genreg_torch.moment import Moment, in_float32, key_of, mixed
 
 

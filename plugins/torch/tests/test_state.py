@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from genreg.errors import CheckpointError, UsageError
-from genreg_torch.loop import adam
-from genreg_torch.state import State, read_record, restore, save, states, write
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
+
+from genreg.errors import CheckpointError, UsageError
+from genreg_torch.loop import adam
+from genreg_torch.state import State, read_record, restore, save, states, write
 
 
 def small(value: float = 0.0) -> State:

@@ -8,11 +8,15 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
-import genreg.training
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from pydantic import Field
+from safetensors.numpy import load_file
+from torch import nn
+
+import genreg.training
 from genreg.cli import main
 from genreg.plugins import load_plugins
 from genreg.specs import ModelFamily, Trained
@@ -20,9 +24,6 @@ from genreg_torch.loop import Objective, Training, adam, initialized, train
 from genreg_torch.memory import estimate
 from genreg_torch.settings import TorchOptions, TrainSettings
 from genreg_torch.weights import load_into, tensors_of
-from pydantic import Field
-from safetensors.numpy import load_file
-from torch import nn
 
 
 class Config(TrainSettings, frozen=True):

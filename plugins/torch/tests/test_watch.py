@@ -11,12 +11,13 @@ import sys
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch import nn
+
 from genreg.errors import UsageError
 from genreg_torch.memory import counting_saved, estimate, is_out_of_memory, out_of_memory, spelled
 from genreg_torch.pictures import curves, grid, png
 from genreg_torch.settings import TorchOptions, TrainSettings
-from PIL import Image
-from torch import nn
 
 
 def test_figures_are_told_and_kept_line_by_line(toys, tmp_path):

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from genreg.checkpoint import Weights, write_tensors
 from genreg.errors import CheckpointError
 from genreg_torch.weights import load_into, tensors_of
-from torch import nn
 
 
 def build() -> nn.Module:

@@ -14,14 +14,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn.functional import softplus
+
 from genreg.data import Source
 from genreg_torch.loop import Objective, Training, adam, initialized, train
 from genreg_torch.schedules import cosine
 from genreg_torch.settings import TrainSettings
 from genreg_torch.state import persistent
-from safetensors.torch import save_file
-from torch import nn
-from torch.nn.functional import softplus
 
 ROWS, SIDE = 300, 8
 
@@ -147,10 +148,11 @@ def run(kind: str, folder: Path, report=None, hold=None, **settings):
 
 
 def stop_at(step: int, number: int):
-    """A report that sends this process a signal."""
+    """A report that sends this process a signal, and again at once, as torchrun does."""
 
     def report(done, total=None, /, **figures):
         if done == step:
+            os.kill(os.getpid(), number)
             os.kill(os.getpid(), number)
 
     return report

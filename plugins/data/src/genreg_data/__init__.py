@@ -7,7 +7,7 @@ from genreg_data.arrays import arrays
 from genreg_data.folders import images
 from genreg_data.idx import idx
 
-IDX = (".idx", "-ubyte", "-ubyte.gz")  # train-images-idx3-ubyte.gz, train-images.idx3-ubyte
+IDX = (".idx", "idx3-ubyte", "idx3-ubyte.gz")  # train-images-idx3-ubyte.gz, train-images.idx3-ubyte
 
 
 @hookimpl

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 
 from genreg.hooks import hookimpl
 from genreg.specs import ModelFamily, Report, Settings, Trained
-
 from genreg_nb.config import Config, columns, conditions
 
 if TYPE_CHECKING:
     from genreg.checkpoint import Weights
     from genreg.data import Source
-
     from genreg_nb.model import NaiveBayes
 
 

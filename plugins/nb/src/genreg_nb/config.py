@@ -6,10 +6,11 @@ import json
 from typing import Any, Literal
 
 import pyarrow as pa
+from pydantic import Field, field_validator, model_validator
+
 from genreg.data import named_with_role, noted, notes
 from genreg.errors import DataError
 from genreg.specs import Condition, Settings
-from pydantic import Field, field_validator, model_validator
 
 INTERNAL: dict[str, Any] = {"internal": True}
 

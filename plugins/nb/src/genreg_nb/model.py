@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+
 from genreg.data import Source, no_columns
 from genreg.draft import Array, Batch, Draft, Seeds
 from genreg.errors import CheckpointError, DataError, UsageError
 from genreg.random import Stream, categorical, normal, uniform
 from genreg.specs import Report, Trained
-
 from genreg_nb.config import Config, columns, described, listed, shown
 from genreg_nb.statistics import CHUNK, Cells, Moments, Statistics, cells, gather, nothing
 

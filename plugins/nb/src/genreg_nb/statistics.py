@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
+
 from genreg.data import Source, floats
 from genreg.draft import Array, Batch
 from genreg.specs import Report
-
 from genreg_nb.config import Config
 
 CHUNK = 8192  # rows at a time: what is made of them stays in the cache

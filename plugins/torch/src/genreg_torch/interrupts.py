@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+_SAME = 2.0  # seconds within which signals are one
+
 
 @contextmanager
 def deferred() -> Iterator[Callable[[], bool]]:
-    """Within the block, the first signal only sets what the function tells; a second one interrupts at once.
+    """Within the block, a signal only sets what the function tells; one that comes later again interrupts at once.
 
-    Outside the main thread, where no signal arrives, and for signals that are ignored or have a handler of somebody
-    else's, nothing changes.
+    Later, because torchrun passes on a Ctrl-C that the terminal has already sent to every process. Outside the main
+    thread, where no signal arrives, and for signals that are ignored or have somebody else's handler, nothing changes.
     """
-    came: list[int] = []
+    came: list[float] = []
 
     def note(number: int, frame: Any) -> None:  # noqa: ARG001
-        if came:
+        if came and time.monotonic() - came[0] > _SAME:
             raise KeyboardInterrupt
-        came.append(number)
+        came.append(time.monotonic())
 
     plain = (signal.SIG_DFL, signal.default_int_handler)
     main = threading.current_thread() is threading.main_thread()

@@ -35,16 +35,16 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import torch
+from torch import Tensor, nn
+
 from genreg.data import Source
 from genreg.draft import Array
 from genreg.errors import UsageError
 from genreg.resume import refuse_difference
 from genreg.specs import Report, fixed
-from torch import Tensor, nn
-
 from genreg_torch.interrupts import deferred
 from genreg_torch.memory import is_out_of_memory, out_of_memory, parameters
-from genreg_torch.moment import CPU, key_of
+from genreg_torch.moment import CPU, key_of, mixed, reseed
 from genreg_torch.processes import Processes, join
 from genreg_torch.rows import Decode, Rows, open_data
 from genreg_torch.settings import TrainSettings
@@ -93,9 +93,9 @@ class Finished:
 
 
 def initialized(seed: int, build: Callable[[], M]) -> M:
-    """The module that ``build`` makes, its weights following from the seed; the global generator is left alone."""
+    """The module that ``build`` makes on the CPU, its weights following from the seed alone."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(key_of(seed, 1 << 40) & 0x7FFF_FFFF_FFFF_FFFF)
+        reseed(mixed(key_of(seed, 1 << 40), 0), CPU)
         return build()
 
 
@@ -270,7 +270,7 @@ class _Run:
 
     def _save(self, done: int) -> None:
         floats = [tensor for tensor in self.state.weights().values() if tensor.is_floating_point()]
-        if not torch.stack([tensor.isfinite().all() for tensor in floats]).all():
+        if not torch.stack([tensor.sum().float() for tensor in floats]).isfinite().all():  # no copy, unlike isfinite
             raise self._no_number(done)
         if self.group.rank == 0:
             save(self.watch.folder, self.state, done, {"identity": self.identity, "seconds": self.watch.elapsed()})

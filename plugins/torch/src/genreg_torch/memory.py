@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-from genreg.errors import UsageError
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from genreg.errors import UsageError
 from genreg_torch.settings import TrainSettings
 
 

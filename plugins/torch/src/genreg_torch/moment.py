@@ -14,8 +14,9 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
-from genreg.random import Stream, bits
 from torch import Tensor
+
+from genreg.random import Stream, bits
 
 P = ParamSpec("P")
 T = TypeVar("T")

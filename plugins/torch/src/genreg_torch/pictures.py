@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
-from genreg.draft import Array
 from PIL import Image, ImageDraw, ImageFont
+
+from genreg.draft import Array
 
 Points: TypeAlias = list[tuple[float, float]]
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from genreg.errors import UsageError
 from torch import Tensor
 
+from genreg.errors import UsageError
 from genreg_torch.devices import device_of
 
 

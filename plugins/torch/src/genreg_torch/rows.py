@@ -10,11 +10,11 @@ from typing import TypeAlias
 import numpy as np
 import pyarrow as pa
 import torch
+from torch import Tensor
+
 from genreg.data import Source, single_batch
 from genreg.draft import Batch
 from genreg.random import Stream, bits
-from torch import Tensor
-
 from genreg_torch.devices import free_bytes
 
 Rows: TypeAlias = Mapping[str, Tensor]  # columns as the loss takes them: [n, ...] each

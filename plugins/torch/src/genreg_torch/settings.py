@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from genreg.specs import FREE, Settings
 from pydantic import Field
 
+from genreg.specs import FREE, Settings
 from genreg_torch.schedules import cosine, warmed
 
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from genreg.errors import CheckpointError, UsageError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from genreg.errors import CheckpointError, UsageError
 from genreg_torch.schedules import decay_of
 
 Optimizers: TypeAlias = Mapping[str, torch.optim.Optimizer]
@@ -227,6 +227,9 @@ def _remember(
 
 
 def _sync(folder: Path) -> None:
+    """Have the folder remember the new name through a power cut; Windows does so by itself."""
+    if os.name != "posix":
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

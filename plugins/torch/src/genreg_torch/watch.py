@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from genreg.draft import Array
 from genreg.errors import UsageError
 from genreg.specs import Report
-from torch import Tensor
-
 from genreg_torch.pictures import curves, grid, png
 from genreg_torch.processes import Processes
 from genreg_torch.settings import TrainSettings

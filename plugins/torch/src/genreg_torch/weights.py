@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import torch
-from genreg.checkpoint import CHAIN_PREFIX, Weights
-from genreg.draft import Array
-from genreg.errors import CheckpointError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from genreg.checkpoint import CHAIN_PREFIX, Weights
+from genreg.draft import Array
+from genreg.errors import CheckpointError
 from genreg_torch.state import _SPELLED, persistent
 
 M = TypeVar("M", bound=nn.Module)

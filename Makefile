@@ -1,0 +1,28 @@
+# What CI runs, in the environment that is active. `.ci/run` does the same from a new one.
+PACKAGES = core/genreg $(wildcard plugins/*/src)
+
+.PHONY: check check-all lint types test slow bench format
+
+check: lint types test
+
+check-all: check slow bench
+
+lint:
+	ruff check .
+	ruff format --check .
+
+types:
+	mypy $(PACKAGES)
+
+test:
+	pytest
+
+slow:
+	pytest -m slow || test $$? -eq 5  # 5: there are none
+
+bench:
+	python benchmarks
+
+format:
+	ruff check --fix .
+	ruff format .

@@ -1,0 +1,26 @@
+"""``genreg check``: a model against the contract, check by check."""
+
+from __future__ import annotations
+
+import click
+
+from genreg.api import load
+from genreg.cli.common import echo_json
+from genreg.testing import run_checks
+
+
+@click.command("check")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(name: str, as_json: bool) -> int:
+    """Check the model NAME against the contract; exit with 1 where a promise is not kept."""
+    results = run_checks(load(name))
+    if as_json:
+        echo_json([{"check": r.check.name, "status": r.status, "message": r.message} for r in results])
+    for result in [] if as_json else results:
+        click.echo(f"{result.status:<8}{result.check.name}: {result.check.explains}")
+        if result.message:
+            click.echo(f"        {result.message}")
+        if result.status == "failed":
+            click.echo(f"        to mend it: {result.check.mend}")
+    return 1 if any(result.status == "failed" for result in results) else 0
