@@ -280,7 +280,7 @@ def test_other_likelihoods_train_too(tmp_path, likelihood):
     made = sampled(model, seeds(20), temperature=1.0)
     assert set(np.unique(made)) == {0, 255}
     assert found.metrics["train_elbo"] > -64 * np.log(2)
-    assert made.mean() == pytest.approx(black.mean(), rel=0.35)
+    assert made.mean() == pytest.approx(black.mean(), rel=0.4)
 
 
 def test_a_convolutional_network_trains_in_bf16_and_keeps_what_it_saw(tmp_path):
