@@ -223,7 +223,7 @@ def with_prior(config: Config, finished: Finished, source: Source, validation: S
         metrics |= {f"prior_log_density_{count}": density for count, density in chosen.densities.items()}
     tensors = tensors_of(vae, dtype=torch.float16 if config.store == "float16" else None)
     tensors |= {PRIOR + name: array for name, array in prior.tensors().items()}
-    return Trained(tensors, config, metrics, finished.files)
+    return Trained(tensors, config, metrics, finished.pictures)
 
 
 def _figures(part: str, latents: Latents, config: Config) -> dict[str, float]:

@@ -226,7 +226,7 @@ def fit(
     model = CodedImages(config, pair.eval().to(finished.device), finished.device)
     prior, figures = fit_prior(config, options, coded(model, rows), coded(model, validation), seed, folder, report)
     pair.prior = prior
-    return Trained(tensors_of(pair), config, {**finished.metrics, **figures}, finished.files)
+    return Trained(tensors_of(pair), config, {**finished.metrics, **figures}, finished.pictures)
 
 
 def coded(model: CodedImages, source: Source | None) -> Source | None:
