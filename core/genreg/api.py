@@ -17,6 +17,7 @@ from genreg import checkpoint as checkpoints
 from genreg.data import Source
 from genreg.draft import Array, Batch, Model, Seeds, Streaming
 from genreg.errors import CheckpointError, UsageError
+from genreg.foreign import adopt, is_foreign
 from genreg.form import Form
 from genreg.generate import generate
 from genreg.given import Given, as_table, read_given
@@ -212,7 +213,8 @@ def load(name: str | Path, *, options: Mapping[str, Any] | None = None, registri
     registry = read_registries(registries)
     entry, folder = locate(str(name), registry)
     components = load_plugins()
-    saved = checkpoints.read(folder) if folder else None
+    foreign = folder is not None and is_foreign(folder)
+    saved = (adopt(folder, components.families.values()) if foreign else checkpoints.read(folder)) if folder else None
     family: ModelFamily = components.find("families", saved.family if saved else entry.family if entry else "")
     if entry and saved and entry.family != saved.family:
         raise CheckpointError(f"{name} is registered as {entry.family}, and its checkpoint is a {saved.family}")
@@ -224,7 +226,7 @@ def load(name: str | Path, *, options: Mapping[str, Any] | None = None, registri
         restore_chain(saved.chain, tensors, lambda step: components.find("preprocessors", step)) if saved else Chain()
     )
     columns = family.columns(config)
-    form = Form(saved.schema if saved else columns, columns, family.conditions(config), chain)
+    form = Form(saved.schema if saved and not foreign else columns, columns, family.conditions(config), chain)
     model = family.load(config, loaded_options, saved.weights if saved else None)
     return LoadedModel(str(name), family, config, model, form, components, saved, entry, chosen)
 
