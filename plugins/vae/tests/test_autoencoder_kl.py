@@ -197,3 +197,16 @@ def test_half_precision_and_pictures_of_several_sizes_are_refused(tmp_path):
     model = read(path)
     with pytest.raises(UsageError, match="pictures of one run are of one size, and these are 8x6 and 8x8"):
         model.propose(np.arange(2, dtype=np.uint64), given(model, *sizes))
+
+
+def test_a_diffusers_folder_runs_by_its_path(tmp_path):
+    from PIL import Image
+
+    import genreg
+
+    photo = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)).save(photo)
+    model = genreg.load(folder(tmp_path / "kl"), options={"device": "cpu"})
+    assert model.family.name == "autoencoder-kl"
+    (image,) = model.sample(1, seed=0, given={"like": str(photo)}).images()
+    assert image.size == (32, 32)
