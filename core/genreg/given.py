@@ -143,8 +143,6 @@ def given_scalar(value: Any, target: pa.Field[Any], name: str) -> Any:
     try:
         if value is None:
             return pa.scalar(None, kind)
-        if isinstance(value, str) and value.startswith("@"):
-            value = _file_or_text(value, name)
         if not isinstance(value, str) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
             return pa.scalar(value, kind)
         if pa.types.is_list(kind) or pa.types.is_large_list(kind):
@@ -152,18 +150,6 @@ def given_scalar(value: Any, target: pa.Field[Any], name: str) -> Any:
         return pa.scalar(value).cast(kind)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
         raise UsageError(f"--given {name}={value}: {name} takes {kind}") from None
-
-
-def _file_or_text(value: str, name: str) -> str:
-    """``@path`` is the text of a file, ``@@text`` is text that begins with @."""
-    if value.startswith("@@"):
-        return value[1:]
-    try:
-        return Path(value[1:]).read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"--given {name}={value}: the file cannot be read ({error}); for text that begins with @ write @{value}"
-        ) from None
 
 
 def _table(given: Any, loaders: Mapping[str, DataLoader]) -> Batch | None:

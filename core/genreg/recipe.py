@@ -35,7 +35,12 @@ class Recipe:
     options: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: str | None = None  # sha256 over config and weights
     versions: Mapping[str, str] = field(default_factory=dict)
+    shard: str | None = None  # 3/8: this part of the rows alone
     recipe: int = 1  # the format
+
+    def text(self) -> str:
+        """The recipe as JSON."""
+        return json.dumps(asdict(self), ensure_ascii=False, indent=2, default=str) + "\n"
 
 
 def parse_seeds(text: str) -> Seeds:
@@ -85,13 +90,13 @@ def keep_given(
 
 def recipe_path(output: Path) -> Path:
     """The recipe that lies beside an output; a recipe's own path is itself."""
-    return output if output.name.endswith(SUFFIX) else Path(f"{output}{SUFFIX}")
+    return output if f".{output.name}".endswith(SUFFIX) else Path(f"{output}{SUFFIX}")
 
 
 def write_recipe(output: Path, recipe: Recipe) -> None:
     """Write the recipe beside its output, whole or not at all."""
     with new_file(recipe_path(output), force=True) as temporary:
-        temporary.write_text(json.dumps(asdict(recipe), ensure_ascii=False, indent=2, default=str) + "\n", "utf-8")
+        temporary.write_text(recipe.text(), "utf-8")
 
 
 def read_recipe(output: Path) -> Recipe:

@@ -16,6 +16,7 @@ VERBS = {
     "list": "List models, families, samplers, loaders or preprocessors",
     "show": "Show what a model, a family or an output is",
     "run": "Draw samples from a model",
+    "concat": "Put the shards of a run together",
     "train": "Train a family on a file",
     "plugins": "Show installed, broken and missing plugins",
     "check": "Check a model against the contract",
