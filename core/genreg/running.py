@@ -119,8 +119,8 @@ def _refuse(out: Path | None, flags: Mapping[str, Any]) -> Path | None:
         if flags["resume"]:
             raise UsageError("--resume goes on with a file: name it with -o")
         return None
-    part = _part(out)
     refuse_existing(out, force=flags["force"] or flags["resume"])
+    part = _part(out)
     refuse_unfinished(part, resume=flags["resume"], force=flags["force"])
     found = (path for path in (part / RECIPE, recipe_path(out)) if flags["resume"] and path.is_file())
     return next(found, None)
@@ -207,8 +207,9 @@ def _fill(job: Job, todo: list[int], tell: Callable[[int], object]) -> None:
     if count < 2:
         job.windows.fill(job.run, todo, tell)
         return
-    recipe, registries = job.recipe, job.flags["registries"]
-    fill_with(count, Work(recipe.model, recipe.options, registries, job.run.given, recipe.samplers, job.windows), tell)
+    recipe, given = job.recipe, replace(job.run.given, seeds=job.run.given.seeds[:0])
+    how = (recipe.model, recipe.options, job.flags["registries"], given, recipe.seeds, recipe.samplers)
+    fill_with(count, Work(*how, job.windows), tell)
 
 
 def _probe(job: Job) -> None:

@@ -49,12 +49,11 @@ def concat(paths: Sequence[Path], out: Path, loaders: Mapping[str, DataLoader], 
     """
     refuse_existing(out, force=force)
     suffix = out.suffix.lower()
-    if strange := next((path for path in paths if path.suffix.lower() != suffix), None):
-        raise UsageError(f"{strange} is put together with its like, and {out} is none: write {strange.suffix}")
     if suffix not in LINES and suffix not in BATCHES:
+        raise UsageError(f"{out}: files of this kind cannot be put together; {', '.join([*LINES, *BATCHES])} can")
+    if strange := next((path for path in paths if path.suffix.lower() != suffix), None):
         raise UsageError(
-            f"{out}: {suffix or 'a file without suffix'} is one whole; what can be put together: "
-            f"{', '.join([*LINES, *BATCHES])}"
+            f"{strange}: a {strange.suffix} file cannot go into a {suffix} file: name OUT as its parts are named"
         )
     recipe = _whole(paths)
     if suffix in LINES:

@@ -210,7 +210,7 @@ def refuse_unfinished(folder: Path, *, resume: bool, force: bool) -> None:
 
 def _refuse_another(folder: Path, recipe: Recipe) -> None:
     there, here = (json.loads(one.text()) for one in (read_recipe(folder / RECIPE), recipe))
-    for name in here:
+    for name in sorted(here, key="seeds".__eq__):  # last: they follow from the rest
         if there[name] != here[name]:
             old, new = (json.dumps(one[name], ensure_ascii=False)[:60] for one in (there, here))
             raise UsageError(

@@ -6,12 +6,14 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from typing import Any
 
 from genreg.errors import GenregError, UsageError
 from genreg.given import Given
+from genreg.recipe import parse_seeds
 from genreg.windows import FULL, Windows
 
 
@@ -22,7 +24,8 @@ class Work:
     model: str
     options: Mapping[str, Any]
     registries: Sequence[str]
-    given: Given
+    given: Given  # without its seeds, of which there may be many
+    seeds: str
     samplers: Sequence[str]
     windows: Windows
 
@@ -36,7 +39,7 @@ def fill_with(count: int, work: Work, tell: Callable[[int], object]) -> None:
     context = multiprocessing.get_context("spawn")
     taken, crew = context.Value("q", 0), dict[Any, Any]()
     try:
-        with _deaf_to_interrupts():
+        with _interrupts_later():
             for number in range(min(count, len(todo))):
                 ours, theirs = context.Pipe(duplex=False)
                 crew[ours] = context.Process(
@@ -75,27 +78,23 @@ def _heard(pipe: Any, process: Any, tell: Callable[[int], object]) -> bool:
     return news is not None
 
 
-def _fill(work: Work, todo: Sequence[int], taken: Any, pipe: Connection) -> None:
+def _fill(work: Work, todo: Sequence[int], taken: Any, pipe: Any) -> None:
     """What each process does: take the next window that nobody has taken, until there is none."""
     from genreg.api import load
 
     try:
         model = load(work.model, options=work.options, registries=work.registries)
-        run = model.run(work.given, model.samplers(work.samplers))
+        given = replace(work.given, seeds=parse_seeds(work.seeds))
+        run = model.run(given, model.samplers(work.samplers))
         for number in _turns(taken, len(todo)):
             work.windows.fill(run, [todo[number]], pipe.send)
         pipe.send(None)
     except BrokenPipeError:  # nobody listens any more
         return
     except Exception as error:
-        full = isinstance(error, OSError) and error.errno in FULL
+        told = isinstance(error, GenregError) or (isinstance(error, OSError) and error.errno in FULL)
         name = multiprocessing.current_process().name
-        own = (
-            error
-            if full or isinstance(error, GenregError)
-            else RuntimeError(f"{name}: {type(error).__name__}: {error}")
-        )
-        pipe.send(own)
+        pipe.send(error if told else RuntimeError(f"{name}: {type(error).__name__}: {error}"))
 
 
 def _turns(taken: Any, count: int) -> Iterator[int]:
@@ -109,13 +108,14 @@ def _turns(taken: Any, count: int) -> Iterator[int]:
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Processes that start within never hear Ctrl-C: it is this one that ends them."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _interrupts_later() -> Iterator[None]:
+    """Processes that start within never hear Ctrl-C: it is this one that ends them, once the block is over."""
+    resource_tracker.ensure_running()  # which would let the signal through again if it started within
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def refuse_workers(count: int, *, streams: bool, to_file: bool) -> None:
