@@ -6,8 +6,9 @@ import doctest
 import importlib
 import pkgutil
 
-import genreg
 import pytest
+
+import genreg
 from genreg.entrypoints import GROUP, scan
 
 PACKAGES = sorted({"genreg", *(point.package for point in scan() if point.group == GROUP)})
