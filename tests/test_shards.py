@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -230,7 +231,8 @@ def test_a_worker_that_fails_says_which_and_what_is_finished_stays(genreg, tmp_p
         assert "worker " in done.line
     assert multiprocessing.active_children() == []
     (made.folder / "__init__.py").write_text(ECHO + "# mended, and of another size\n")
-    assert genreg(*asked, "--workers", "2", "-o", out, "--resume").code == 0
+    sys.modules.pop(made.package)
+    assert genreg(*asked, "-o", out, "--resume").code == 0
     assert out.read_text() == "".join(f"line {seed}\\n\n" for seed in range(16384))
 
 

@@ -30,7 +30,7 @@ import click
 @click.option("--shard", metavar="K/N", help="Make this part of the rows alone; genreg concat puts the parts together.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, help="Processes that share the work.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
-@click.option("--force", is_flag=True, help="Replace the output if it is there; without --resume, start over.")
+@click.option("--force", is_flag=True, help="Replace the output if it is there, and start over.")
 def command(name: str | None, condition: str | None, **flags: Any) -> int:
     """Draw samples from the model NAME (an entry, a checkpoint folder or a reference), given its first CONDITION."""
     from genreg.running import run
