@@ -27,7 +27,7 @@ from genreg.recipe import Recipe, keep_given, parse_seeds, read_recipe, recipe_p
 from genreg.shards import bounds, parse_shard
 from genreg.specs import Write
 from genreg.tables import write_csv, write_jsonl
-from genreg.windows import RECIPE, Run, Windows, begin, kept, refuse_unfinished, window_rows
+from genreg.windows import RECIPE, Run, Windows, begin, kept, refuse_unfinished, stretches, window_rows
 from genreg.workers import Work, fill_with, refuse_workers
 
 OK = {"ok", "length"}
@@ -205,7 +205,7 @@ def _by_windows(job: Job) -> int:
 def _fill(job: Job, todo: list[int], tell: Callable[[int], object]) -> None:
     count = min(job.flags["workers"], len(todo))
     if count < 2:
-        job.windows.fill(job.run, todo, tell)
+        job.windows.fill(job.run, stretches(todo), tell)
         return
     recipe, given = job.recipe, replace(job.run.given, seeds=job.run.given.seeds[:0])
     how = (recipe.model, recipe.options, job.flags["registries"], given, recipe.seeds, recipe.samplers)

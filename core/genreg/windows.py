@@ -165,10 +165,10 @@ class Windows:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def fill(self, run: Run, numbers: Iterable[int], tell: Callable[[int], object]) -> None:
-        """Make and keep the windows of these numbers, each stretch at once, and ``tell`` how many rows each has."""
+    def fill(self, run: Run, stretches: Iterable[tuple[int, int]], tell: Callable[[int], object]) -> None:
+        """Make and keep the windows from a first to a last number, and ``tell`` how many rows each has."""
         synced = -SYNC_SECONDS
-        for first, last in stretches(numbers):
+        for first, last in stretches:
             begin, end = self.first(first), self.first(last + 1)
             batch, journal = (self.size, self.folder / JOURNAL) if run.streams else (None, self.folder)
             made = run.rows(begin, end, batch=batch, folder=journal)

@@ -86,8 +86,7 @@ def _fill(work: Work, todo: Sequence[int], taken: Any, pipe: Any) -> None:
         model = load(work.model, options=work.options, registries=work.registries)
         given = replace(work.given, seeds=parse_seeds(work.seeds))
         run = model.run(given, model.samplers(work.samplers))
-        for number in _turns(taken, len(todo)):
-            work.windows.fill(run, [todo[number]], pipe.send)
+        work.windows.fill(run, ((todo[turn], todo[turn]) for turn in _turns(taken, len(todo))), pipe.send)
         pipe.send(None)
     except BrokenPipeError:  # nobody listens any more
         return
