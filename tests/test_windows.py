@@ -21,7 +21,7 @@ import pytest
 from tests import toys
 
 from genreg import tables
-from genreg.data import noted, rows_within
+from genreg.data import guessed_rows, noted
 from genreg.errors import GenregError
 from genreg.files import new_file
 from genreg.form import Form
@@ -124,7 +124,7 @@ def test_where_samples_are_not_exact_stretches_are_rendered_as_the_whole_is():
 
 def test_how_many_rows_a_window_has_follows_from_the_schema():
     def rows(kind: pa.DataType) -> int:
-        return rows_within(pa.schema([("x", kind)]), 1 << 24, 4096)
+        return guessed_rows(pa.schema([("x", kind)]), 1 << 24, 4096)
 
     assert [rows(kind) for kind in (pa.float64(), pa.string(), pa.list_(pa.int8()), pa.null())] == [4096] * 4
     assert rows(pa.fixed_shape_tensor(pa.uint8(), [1024, 1024, 3])) == 5

@@ -21,7 +21,6 @@ from genreg.options import bind, of_function, parse_call
 from genreg.specs import Fitted, FittedMap, Preprocessor
 
 MOST_CATEGORIES = 10_000
-_SCAN = 65_536  # rows looked at together while a step is fitted
 
 
 class Step(NamedTuple):
@@ -112,7 +111,7 @@ def fit_steps(
 
 def cleaned(source: Source, step: Fitted) -> Source:
     """The source's rows after a clean step, which may be fewer."""
-    batches = [step.apply(batch) for batch in source.batches(size=_SCAN)]
+    batches = [step.apply(batch) for batch in source.scan()]
     schema = batches[0].schema if batches else source.schema
     return Source.of(pa.Table.from_batches(batches, schema), source.part)
 
@@ -167,7 +166,7 @@ def standardize(source: Source, *, columns: list[str] | None = None) -> Standard
     chosen = _chosen(source.schema, columns, "standardize", _is_number)
     count, mean, squares = (np.zeros(len(chosen)) for _ in range(3))
     low, high = np.full(len(chosen), np.inf), np.full(len(chosen), -np.inf)
-    for batch in source.batches(size=_SCAN):
+    for batch in source.scan():
         for at, name in enumerate(chosen):
             values = floats(batch, name)
             values = values[~np.isnan(values)]
@@ -242,7 +241,7 @@ def categories(source: Source, *, columns: list[str] | None = None) -> Categorie
     """
     chosen = _chosen(source.schema, columns, "categories", _is_category)
     seen: dict[str, set[Any]] = {name: set() for name in chosen}
-    for batch in source.batches(size=_SCAN):
+    for batch in source.scan():
         for name in chosen:
             seen[name].update(pc.unique(batch.column(name)).drop_null().to_pylist())
             if len(seen[name]) > MOST_CATEGORIES:
@@ -296,7 +295,7 @@ def fillna(
     if strategy not in ("mean", "median", "mode"):
         raise UsageError(f"--preprocess fillna: strategy={strategy}: there are mean, median, mode")
     fills: dict[str, Any] = {}
-    table = pa.Table.from_batches(list(source.batches(size=_SCAN)), source.schema)
+    table = pa.Table.from_batches(list(source.scan()), source.schema)
     for name in _chosen(source.schema, columns, "fillna", lambda _: True):
         column, want = table.column(name), table.schema.field(name).type
         if not column.null_count:
@@ -315,7 +314,7 @@ def clip(source: Source, *, columns: list[str] | None = None) -> CleanStep:
     """Make NaN missing, and pull infinities to the largest and smallest finite training values."""
     chosen = _chosen(source.schema, columns, "clip", lambda f: pa.types.is_floating(f.type))
     low, high = dict.fromkeys(chosen, np.inf), dict.fromkeys(chosen, -np.inf)
-    for batch in source.batches(size=_SCAN):
+    for batch in source.scan():
         for name in chosen:
             values = floats(batch, name)
             values = values[np.isfinite(values)]

@@ -13,6 +13,7 @@ OFFERS = ("families", "samplers", "loaders", "preprocessors", "commands")
 ENTRY_KEYS: Mapping[str, type] = {
     "family": str, "summary": str, "makes": str, "weights": str, "files": dict, "defaults": dict, "license": str,
 }  # fmt: skip
+PLUGIN_KEYS: Mapping[str, type] = {"summary": str, "families": list, "models": dict, "suffixes": list}
 DEFAULTS: Mapping[str, type] = {"given": dict, "samplers": list, "options": dict}
 WORDS: Mapping[type, str] = {str: "text", dict: "a mapping", list: "a list"}
 NAME = re.compile(r"\w[\w.+-]*")
@@ -54,7 +55,7 @@ def _mistakes(document: Any) -> Mistakes:
         elif key != "version":
             yield from (((key, name), "must be a mapping") for name in value if not isinstance(value[name], dict))
             for name, known in value.items() if key == "plugins" else ():
-                yield from _typed(known, {"summary": str, "families": list, "models": dict}, (key, name), ["summary"])
+                yield from _typed(known, PLUGIN_KEYS, (key, name), ["summary"])
                 yield from _entries(known.get("models", {}), (key, name, "models"))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import filecmp
+import itertools
+import re
 import shutil
 import sys
 import tempfile
@@ -19,11 +21,21 @@ from genreg.api import LoadedModel, load
 from genreg.cli.common import echo_json, note, pairs, progress
 from genreg.draft import Batch, Planning
 from genreg.errors import UsageError
-from genreg.files import refuse_existing
-from genreg.given import Given
-from genreg.loading import by_suffix
-from genreg.outputs import as_text, write
-from genreg.recipe import Recipe, keep_given, parse_seeds, read_recipe, recipe_path, spell_seeds, versions, write_recipe
+from genreg.given import Given, resolve_name
+from genreg.images import image_columns, write_picture
+from genreg.loading import writer_of
+from genreg.outputs import as_text, refuse_output, write
+from genreg.recipe import (
+    Recipe,
+    image_digest,
+    keep_given,
+    parse_seeds,
+    read_recipe,
+    recipe_path,
+    spell_seeds,
+    versions,
+    write_recipe,
+)
 from genreg.shards import bounds, parse_shard
 from genreg.specs import Write
 from genreg.tables import write_csv, write_jsonl
@@ -35,7 +47,7 @@ OK = {"ok", "length"}
 
 def run(name: str | None, condition: str | None, flags: Mapping[str, Any]) -> int:
     """Do what the flags say; the exit code: 0, or 3 where some rows are not ok."""
-    out = None if flags["output"] in (None, "-") else Path(flags["output"])
+    out: str | None = None if flags["output"] == "-" else flags["output"]  # text: a / at its end asks for a folder
     begun = _refuse(out, flags)
     recipe = Path(flags["recipe"]) if flags["recipe"] else begun if name is None else None
     if recipe:
@@ -46,18 +58,19 @@ def run(name: str | None, condition: str | None, flags: Mapping[str, Any]) -> in
         asked = _asked(name, condition, flags)
     model = load(asked.recipe.model, options=asked.recipe.options, registries=flags["registries"])
     if out:
-        by_suffix(out, model.components.loaders, writes=True)
+        writer_of(out, model.components.loaders)
     job = _job(model, asked, out, flags, _first_seed(begun, flags) if begun and not recipe else None, again=recipe)
-    refuse_workers(flags["workers"], streams=job.run.streams, to_file=out is not None)
+    refuse_workers(flags["workers"], streams=job.run.streams, to_file=job.out is not None)
     if flags["dry_run"]:
         echo_json(_planned(job))
         return 0
-    if out is None:
+    if job.out is None:
         return _to_stdout(job)
-    if begun == recipe_path(out) and out.exists() and read_recipe(out).text() == job.recipe.text():
+    there = begun == recipe_path(Path(job.out)) and Path(job.out).exists()
+    if begun and there and read_recipe(begun).text() == job.recipe.text():
         _tell(job, job.windows.stop - job.windows.start, "is finished already")
         return 0
-    refuse_existing(out, force=flags["force"] or begun == job.windows.folder / RECIPE)
+    refuse_output(job.out, force=flags["force"] or begun == job.windows.folder / RECIPE)
     whole = len(job.windows) <= 1 and not job.run.streams and not job.windows.folder.exists()
     return _at_once(job) if whole else _by_windows(job)
 
@@ -70,7 +83,7 @@ class Job:
     recipe: Recipe
     run: Run
     windows: Windows
-    out: Path | None
+    out: str | None
     flags: Mapping[str, Any]
     news: str | None = None  # what people are told once the first rows are there
 
@@ -111,7 +124,7 @@ class Counted:
             yield batch
 
 
-def _refuse(out: Path | None, flags: Mapping[str, Any]) -> Path | None:
+def _refuse(out: str | None, flags: Mapping[str, Any]) -> Path | None:
     """Refuse what cannot go before anything is loaded; the recipe that --resume goes on with, if one is there."""
     if flags["shard"]:
         parse_shard(flags["shard"])
@@ -119,15 +132,15 @@ def _refuse(out: Path | None, flags: Mapping[str, Any]) -> Path | None:
         if flags["resume"]:
             raise UsageError("--resume goes on with a file: name it with -o")
         return None
-    refuse_existing(out, force=flags["force"] or flags["resume"])
+    refuse_output(out, force=flags["force"] or flags["resume"])
     part = _part(out)
     refuse_unfinished(part, resume=flags["resume"], force=flags["force"])
-    found = (path for path in (part / RECIPE, recipe_path(out)) if flags["resume"] and path.is_file())
+    found = (path for path in (part / RECIPE, recipe_path(Path(out))) if flags["resume"] and path.is_file())
     return next(found, None)
 
 
-def _part(out: Path) -> Path:
-    return out.with_name(f"{out.name}.part")
+def _part(out: str) -> Path:
+    return Path(out).with_name(f"{Path(out).name}.part")
 
 
 def _first_seed(recipe: Path, flags: Mapping[str, Any]) -> int | None:
@@ -137,13 +150,13 @@ def _first_seed(recipe: Path, flags: Mapping[str, Any]) -> int | None:
 
 
 def _job(
-    model: LoadedModel, asked: Asked, out: Path | None, flags: Mapping[str, Any], first: int | None, again: Path | None
+    model: LoadedModel, asked: Asked, out: str | None, flags: Mapping[str, Any], first: int | None, again: Path | None
 ) -> Job:
     """The run that is asked for; ``first`` is its first seed where that is known from before."""
     digest = model.checkpoint.digest() if model.checkpoint else None
     if again and asked.recipe.checkpoint != digest:
         raise UsageError(f"{again}: {asked.recipe.model} is another checkpoint now than the one that made it")
-    given, kept_given = _given(model, asked)
+    given, kept_given = _given(model, asked, typed=not again)
     seeds = parse_seeds(asked.recipe.seeds) if asked.recipe.seeds or flags["seeds"] is not None else None
     seed = flags["seed"] if first is None else first
     prepared = model.prepare(given, asked.recipe.n, seeds=seeds, seed=seed)
@@ -157,7 +170,8 @@ def _job(
     )
     rows = model.run(prepared, model.samplers(recipe.samplers))
     start, stop = bounds(recipe.shard, len(rows), rows.unit)
-    windows = Windows(_part(out or Path("-")), rows.schema, start, stop, window_rows(rows))
+    out = out or _picture_name(model.name, recipe.seeds, rows.schema, flags["output"])
+    windows = Windows(_part(out or "-"), rows.schema, start, stop, window_rows(rows))
     drawn = seed is None and seeds is None and len(prepared.seeds)
     return Job(model, recipe, rows, windows, out, flags, f"seed {prepared.seeds[0]}" if drawn else None)
 
@@ -183,7 +197,7 @@ def _by_windows(job: Job) -> int:
     _probe(job)
     begin(windows.folder, job.recipe, resume=flags["resume"], force=flags["force"])
     total, news = windows.stop - windows.start, [job.news] if job.news else []
-    with kept(windows, Path(flags["output"])):
+    with kept(windows, str(job.out)):
         todo = windows.missing()
         made = total - sum(windows.first(number + 1) - windows.first(number) for number in todo)
         with progress("sampling", "samples") as report:
@@ -224,31 +238,50 @@ def _probe(job: Job) -> None:
 
     assert job.out is not None
     with tempfile.TemporaryDirectory() as folder, suppress(Enough):
-        write(none(), job.run.schema, Path(folder) / job.out.name, job.model.components.loaders)
+        target = f"{folder}/{Path(job.out).name}{'/' * job.out.endswith('/')}"
+        write(none(), job.run.schema, target, job.model.components.loaders)
 
 
 def _finished(job: Job, counted: Counted, batches: Iterator[Batch]) -> int:
     """The file takes its name, its recipe comes beside it, and the windows go."""
     out, folder, forced = job.out, job.windows.folder, job.flags["force"]
     assert out is not None
-    before = out.exists() and not forced  # a run was killed between its last two steps, or the file is another's
-    target = folder / out.name if before else out
-    write(batches, job.run.schema, target, job.model.components.loaders, force=forced)
+    before = Path(out).exists() and not forced  # a run was killed between its last two steps, or it is another's
+    if Path(out).is_dir():
+        refuse_output(out, force=forced)
+    target = str(folder / Path(out).name) if before else out
+    whole = any(sampler.scope == "all" for sampler, _ in job.run.edits)
+    seeds = None if whole else job.run.given.seeds[job.windows.start : job.windows.stop]
+    write(batches, job.run.schema, target, job.model.components.loaders, force=forced, seeds=seeds, recipe=job.recipe)
     if before and not filecmp.cmp(target, out, shallow=False):
         raise UsageError(f"{out} is there already, with other rows: choose another name, or --force to replace it")
-    write_recipe(out, job.recipe)
+    write_recipe(Path(out), job.recipe)
     shutil.rmtree(folder, ignore_errors=True)
     _tell(job, counted.rows)
     return 3 if counted.not_ok else 0
 
 
 def _tell(job: Job, rows: int, news: str | None = None) -> None:
-    assert job.out is not None
-    recipe = recipe_path(job.out)
-    if job.flags["as_json"]:
-        echo_json({"output": str(job.out), "recipe": str(recipe), "rows": rows, "seeds": job.recipe.seeds})
+    out, flags = str(job.out), job.flags
+    recipe = recipe_path(Path(out))
+    if flags["as_json"]:
+        echo_json({"output": out, "recipe": str(recipe), "rows": rows, "seeds": job.recipe.seeds})
+    elif flags["output"] is None:
+        click.echo(out)
     else:
-        note(f"{job.out} {news}" if news else f"wrote {job.out} ({rows:,} rows) and {recipe.name}")
+        note(f"{out} {news}" if news else f"wrote {out} ({rows:,} rows) and {recipe.name}")
+
+
+def _picture_name(model: str, seeds: str, schema: pa.Schema, output: str | None) -> str | None:
+    """Where images go that were given no name: NAME-SEED.png, numbered where that is there; None for stdout."""
+    if not image_columns(schema) or (output == "-" and not sys.stdout.isatty()):
+        return None
+    if output == "-":
+        raise UsageError("-o -: the bytes of a picture are not for a terminal: leave it out, or name a file")
+    name = re.sub(r"[^\w.+-]+", "-", Path(model).name.partition("@")[0])
+    first = seeds.partition(",")[0].partition("-")[0]
+    names = (f"{name}-{first}{f'-{number}' if number > 1 else ''}.png" for number in itertools.count(1))
+    return next(found for found in names if not Path(found).exists())
 
 
 def _asked(name: str, condition: str | None, flags: Mapping[str, Any]) -> Asked:
@@ -262,24 +295,10 @@ def _asked(name: str, condition: str | None, flags: Mapping[str, Any]) -> Asked:
     options = pairs(flags["options"], "--option")
     if flags["device"]:
         options["device"] = flags["device"]
-    values = {k: _read(k, v) for k, v in pairs([text for text in flags["given"] if "=" in text], "--given").items()}
+    values = pairs([text for text in flags["given"] if "=" in text], "--given")
     n = 1 if flags["n"] is None else flags["n"]
     recipe = Recipe(name, flags["seeds"] or "", n, key=flags["key"], samplers=list(flags["samplers"]), options=options)
     return Asked(recipe, values, Path(files[0]) if files else None, condition)
-
-
-def _read(name: str, value: str) -> str:
-    """A value as it was meant: ``@path`` is the text of a file, ``@@text`` is text that begins with @."""
-    if not value.startswith("@"):
-        return value
-    if value.startswith("@@"):
-        return value[1:]
-    try:
-        return Path(value[1:]).read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"--given {name}={value}: the file cannot be read ({error}); for text that begins with @ write @{value}"
-        ) from None
 
 
 def _again(output: Path, name: str | None, condition: str | None, flags: Mapping[str, Any]) -> Asked:
@@ -307,8 +326,8 @@ def _again(output: Path, name: str | None, condition: str | None, flags: Mapping
     return Asked(found, found.given.get("values", {}), table)
 
 
-def _given(model: LoadedModel, asked: Asked) -> tuple[Given, dict[str, Any]]:
-    """The conditions, and how the recipe keeps them."""
+def _given(model: LoadedModel, asked: Asked, *, typed: bool) -> tuple[Given, dict[str, Any]]:
+    """The conditions, and how the recipe keeps them; those that people ``typed`` may name files."""
     values, table = dict(asked.values), asked.table
     if asked.bare is not None:
         if not model.form.conditions:
@@ -320,16 +339,40 @@ def _given(model: LoadedModel, asked: Asked) -> tuple[Given, dict[str, Any]]:
             lines = sys.stdin.read().splitlines()
             table = pa.table({first: pa.array(lines, pa.string())})
         else:
-            values[first] = _read(first, asked.bare)
+            values[first] = asked.bare
+    values = {name: _read(model, name, value) for name, value in values.items()} if typed else values
     given = model.given(table, values, key=asked.recipe.key)
+    digest, before = image_digest(given.batch), asked.recipe.given.get("images")
+    if before and before != digest:
+        raise UsageError("an image among the conditions has changed since the recipe was written")
+    images = {"images": digest} if digest else {}
     if isinstance(table, Path):
         whole = (
             pa.Table.from_batches([given.batch]).to_pylist()
             if given.batch.nbytes < 1 << 20 and not given.passed
             else None
         )
-        return given, keep_given(values, table, _plain(whole))
-    return given, keep_given(values, None, None) | ({"rows": _plain(table.to_pylist())} if table is not None else {})
+        return given, keep_given(values, table, _plain(whole)) | images
+    rows = {"rows": _plain(table.to_pylist())} if table is not None else {}
+    return given, keep_given(values, None, None) | rows | images
+
+
+def _read(model: LoadedModel, name: str, value: str) -> str:
+    """A value as it was meant: ``@path`` is the text of a file, ``@@text`` is text that begins with @."""
+    if not value.startswith("@"):
+        return value
+    asked = f"--given {name}={value}"
+    kind = model.form.given.field(resolve_name(model.form, name, asked, model.home)).type
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return value  # an image is a file in any case
+    if value.startswith("@@"):
+        return value[1:]
+    try:
+        return Path(value[1:]).read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{asked}: the file cannot be read ({error}); for text that begins with @ write @{value}"
+        ) from None
 
 
 def _plain(rows: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
@@ -354,7 +397,7 @@ def _planned(job: Job) -> dict[str, Any]:
         "samplers": [{"name": sampler.name, **knobs} for sampler, knobs in job.run.edits],
         "options": recipe.options,
         "columns": {field.name: str(field.type) for field in job.run.schema},
-        "output": str(job.out) if job.out else None,
+        "output": job.out,
         **shard,
         **plan,
     }
@@ -363,7 +406,11 @@ def _planned(job: Job) -> dict[str, Any]:
 def _print(batches: Iterator[Batch], schema: pa.Schema, as_json: bool, *, to_stdout: bool) -> None:
     """Rows on stdout: JSON lines, plain lines of a single text column, a table on a terminal, CSV in a pipe."""
     text_only = len(schema) == 1 and pa.types.is_string(schema.field(0).type)
-    if as_json:
+    if image_columns(schema):
+        with tempfile.TemporaryDirectory() as folder:
+            write_picture(batches, schema, path := Path(folder) / "out.png")
+            sys.stdout.buffer.write(path.read_bytes())
+    elif as_json:
         _stream(batches, schema, write_jsonl)
     elif text_only:
         for batch in batches:

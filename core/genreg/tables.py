@@ -20,9 +20,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genreg.data import Source, noted, notes, resized, rows_within, single_batch
+from genreg.data import Source, guessed_rows, noted, notes, resized, single_batch
 from genreg.draft import Batch
 from genreg.errors import DataError
+from genreg.images import image_columns
 from genreg.specs import DataLoader
 
 BLOCK = 1 << 21  # bytes of text parsed at a time: no CSV row may be longer
@@ -573,7 +574,7 @@ def _encoded(batches: Iterable[Batch], schema: pa.Schema) -> Iterator[Batch]:
     goal = _encoded_schema(schema)
     fields = {name: schema.field(name) for name in _dictionaries(goal)}
     shared = {name: pa.array(notes(entry)["values"], entry.type) for name, entry in fields.items()}
-    for batch in resized(batches, schema, rows_within(schema, GROUP, ROWS)):
+    for batch in resized(batches, schema, guessed_rows(schema, GROUP, ROWS)):
         columns: dict[str, Any] = dict(zip(schema.names, batch.columns, strict=True))
         for name, values in shared.items():
             codes = pc.index_in(columns[name], values)
@@ -612,7 +613,9 @@ def _refuse_nested(schema: pa.Schema, kind: str, way: str, *, lists: bool) -> No
         while lists and (types.is_list(leaf) or types.is_large_list(leaf) or types.is_fixed_size_list(leaf)):
             leaf = leaf.value_type
         if isinstance(leaf, pa.BaseExtensionType) or any(check(leaf) for check in refused):
-            raise DataError(f"column {entry.name} holds {entry.type}, which {kind} cannot hold: write {way}")
+            image = entry.name in image_columns(schema)
+            what, way = ("images", ".png, a folder (OUT/), .npz or .parquet") if image else (entry.type, way)
+            raise DataError(f"column {entry.name} holds {what}, which {kind} cannot hold: write {way}")
 
 
 def _join(*parts: Any, by: str = "") -> Any:

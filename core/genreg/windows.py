@@ -23,7 +23,7 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
-from genreg.data import empty_batch, resized, rows_within
+from genreg.data import empty_batch, guessed_rows, resized
 from genreg.draft import Batch, Draft, Model, Streaming
 from genreg.errors import Interrupted, UsageError
 from genreg.files import reason
@@ -111,7 +111,7 @@ class Run:
 
 def window_rows(run: Run) -> int:
     """The rows of each window: from the schema and the family's batch alone."""
-    rows = rows_within(run.schema, WINDOW_BYTES, STREAM_WINDOW if run.streams else WINDOW)
+    rows = guessed_rows(run.schema, WINDOW_BYTES, STREAM_WINDOW if run.streams else WINDOW)
     return -(-rows // run.unit) * run.unit
 
 
@@ -220,7 +220,7 @@ def _refuse_another(folder: Path, recipe: Recipe) -> None:
 
 
 @contextmanager
-def kept(windows: Windows, out: Path) -> Iterator[None]:
+def kept(windows: Windows, out: str) -> Iterator[None]:
     """Whatever ends the block early, what was finished stays; the message of an interrupt or a full disk says so."""
     try:
         yield

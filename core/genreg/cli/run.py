@@ -22,7 +22,9 @@ import click
 )
 @click.option("--option", "options", multiple=True, metavar="K=V", help="How the model is loaded.")
 @click.option("--device", help="The same as --option device=…")
-@click.option("-o", "--output", metavar="OUT", help="Write to this file; its suffix says how. - is stdout.")
+@click.option(
+    "-o", "--output", metavar="OUT", help="Write to this file as its suffix says, or to a folder (OUT/). - is stdout."
+)
 @click.option("--recipe", metavar="OUT", help="Make the same samples as this output again.")
 @click.option("--registry", "registries", multiple=True, metavar="FILE", help="Read this registry file too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
