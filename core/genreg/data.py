@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
@@ -79,19 +79,35 @@ class Source:
                 yield batch.slice(max(start, 0))
             start -= batch.num_rows
 
-    def _shuffled(self, size: int, seed: int, start: int) -> Iterator[Batch]:
+    @property
+    def _at_hand(self) -> pa.Table:
         if self.table is None:
             raise AssertionError("only a source over a table can be shuffled: spool it first")
-        block = rows_within(self.table, HELD // BUFFER, BLOCK)
-        order = shuffled(-(-self.table.num_rows // block), seed, step=0)
+        return self.table
+
+    def order(self, seed: int) -> npt.NDArray[np.int64]:
+        """The row numbers in the order that ``batches`` yields them when shuffled: int64 [rows]."""
+        buffers = [np.concatenate([np.arange(at, at + n) for at, n in spans])[i] for spans, i in self._buffers(seed)]
+        return np.concatenate([np.empty(0, np.int64), *buffers])
+
+    def _buffers(self, seed: int) -> Iterator[tuple[list[tuple[int, int]], npt.NDArray[np.int64]]]:
+        """What a shuffle mixes at a time: blocks of rows as (start, count), and the order of their rows."""
+        table = self._at_hand
+        rows = table.num_rows
+        block = rows_within(table, HELD // BUFFER, BLOCK)
+        blocks = shuffled(-(-rows // block), seed, step=0).tolist()
+        for buffer, at in enumerate(range(0, len(blocks), BUFFER)):
+            spans = [(number * block, min(block, rows - number * block)) for number in blocks[at : at + BUFFER]]
+            yield spans, shuffled(sum(count for _, count in spans), seed, step=buffer + 1)
+
+    def _shuffled(self, size: int, seed: int, start: int) -> Iterator[Batch]:
+        table = self._at_hand
         left: list[pa.Table] = []
-        for group, at in enumerate(range(0, len(order), BUFFER)):
-            blocks = [self.table.slice(int(number) * block, block) for number in order[at : at + BUFFER]]
-            rows = sum(piece.num_rows for piece in blocks)
-            if start >= rows:
-                start -= rows
+        for spans, order in self._buffers(seed):
+            if start >= len(order):
+                start -= len(order)
                 continue
-            mixed = pa.concat_tables(blocks).take(shuffled(rows, seed, step=group + 1)[start:])
+            mixed = pa.concat_tables([table.slice(*span) for span in spans]).take(order[start:])
             start, left = 0, [*left, mixed]
             ready = pa.concat_tables(left)
             whole = ready.num_rows - ready.num_rows % size
@@ -161,6 +177,42 @@ def single_batch(table: pa.Table) -> Batch:
         return empty_batch(table.schema)
     (batch,) = table.combine_chunks().to_batches()
     return batch
+
+
+def resized(batches: Iterable[Batch], schema: pa.Schema, size: int) -> Iterator[Batch]:
+    """The same rows in batches of exactly ``size``, the last one shorter."""
+    held: list[Batch] = []
+    rows = 0
+    for batch in batches:
+        at = 0
+        while at < batch.num_rows:
+            held.append(batch.slice(at, size - rows))
+            at, rows = at + held[-1].num_rows, rows + held[-1].num_rows
+            if rows == size:
+                yield single_batch(pa.Table.from_batches(held, schema))
+                held, rows = [], 0
+    if held:
+        yield single_batch(pa.Table.from_batches(held, schema))
+
+
+def guessed_rows(schema: pa.Schema, size: int, most: int) -> int:
+    """How many rows take about ``size`` bytes, 1 to ``most``: guessed from the types alone, so that it never varies."""
+    return max(1, min(most, size // (1 + sum(_width(field.type) for field in schema))))
+
+
+def _width(kind: Any) -> int:
+    """About how many bytes a cell takes: exact where the type has one size."""
+    types = pa.types
+    if isinstance(kind, pa.BaseExtensionType):
+        return _width(kind.storage_type)
+    if types.is_fixed_size_list(kind):
+        return int(kind.list_size) * _width(kind.value_type)
+    if types.is_struct(kind):
+        return sum(_width(field.type) for field in kind)
+    try:
+        return -(-int(kind.bit_width) // 8)
+    except ValueError:  # text, a list, or binary, which is an encoded image
+        return 1 << 18 if types.is_binary(kind) or types.is_large_binary(kind) else 256
 
 
 def empty_batch(schema: pa.Schema, rows: int = 0) -> Batch:
@@ -236,6 +288,7 @@ def conform(batch: Batch, schema: pa.Schema) -> Batch:
 
 
 def conform_column(column: Any, field: pa.Field[Any]) -> Any:
+<<<<<<< HEAD
     """One column in the field's type, rounded and clipped; lists element by element."""
     want: Any = field.type
     if pa.types.is_list(column.type) and pa.types.is_list(want) and not pa.types.is_nested(want.value_type):
@@ -243,6 +296,12 @@ def conform_column(column: Any, field: pa.Field[Any]) -> Any:
         ends = np.cumsum(lengths.fill_null(0).to_numpy(zero_copy_only=False))
         offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
         return pa.ListArray.from_arrays(offsets, cells, type=want, mask=column.is_null())
+=======
+    """One column in the field's type, rounded and clipped."""
+    want = field.type
+    if column.type == want and not field.metadata:
+        return column
+>>>>>>> main
     if pa.types.is_float16(column.type):
         column = column.cast(pa.float32())
     if pa.types.is_floating(column.type):

@@ -154,8 +154,6 @@ def given_scalar(value: Any, target: pa.Field[Any], name: str) -> Any:
             return pa.scalar(None, kind)
         if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
             return pa.scalar(encoded(value, _asked(name, value)), kind)
-        if isinstance(value, str) and value.startswith("@"):
-            value = _file_or_text(value, name)
         if not isinstance(value, str) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
             return pa.scalar(value, kind)
         if pa.types.is_list(kind) or pa.types.is_large_list(kind):
@@ -170,18 +168,6 @@ def _asked(name: str, value: Any) -> str:
     return f"--given {name}={value}" if isinstance(value, (str, int, float, list, Path)) else f"--given {name}"
 
 
-def _file_or_text(value: str, name: str) -> str:
-    """``@path`` is the text of a file, ``@@text`` is text that begins with @."""
-    if value.startswith("@@"):
-        return value[1:]
-    try:
-        return Path(value[1:]).read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"--given {name}={value}: the file cannot be read ({error}); for text that begins with @ write @{value}"
-        ) from None
-
-
 def _table(given: Any, loaders: Mapping[str, DataLoader]) -> Batch | None:
     if given is None:
         return None
@@ -190,13 +176,18 @@ def _table(given: Any, loaders: Mapping[str, DataLoader]) -> Batch | None:
             raise UsageError(f"--given {given}: write NAME=VALUE, or a file such as {Path(given).name or 'rows'}.csv")
         source = open_source(given, loaders)
         given = pa.Table.from_batches(list(source.scan()), source.schema)
-    elif hasattr(given, "columns") and hasattr(given, "to_dict"):
-        given = pa.Table.from_pandas(given, preserve_index=False)
-    if isinstance(given, pa.RecordBatch):
-        return given
-    if isinstance(given, pa.Table):
-        return single_batch(given)
-    raise UsageError(f"given takes a mapping, a table or a file, not {type(given).__name__}")
+    return single_batch(as_table(given, "given takes a mapping, a table or a file"))
+
+
+def as_table(rows: Any, wanted: str) -> pa.Table:
+    """Rows at hand (Arrow or pandas) as a table; raises UsageError, beginning with ``wanted``, for anything else."""
+    if isinstance(rows, pa.RecordBatch):
+        return pa.Table.from_batches([rows])
+    if hasattr(rows, "columns") and hasattr(rows, "to_dict"):
+        rows = pa.Table.from_pandas(rows, preserve_index=False)
+    if isinstance(rows, pa.Table):
+        return rows
+    raise UsageError(f"{wanted}, not {type(rows).__name__}")
 
 
 def _cast(column: Any, target: pa.Field[Any], name: str) -> Any:

@@ -2,42 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-import re
-import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import click
-import pyarrow as pa
-
-from genreg.api import LoadedModel, load
-from genreg.cli.common import echo_json, note, pairs, progress
-from genreg.draft import Batch, Planning
-from genreg.errors import UsageError
-from genreg.generate import propose
-from genreg.given import Given
-from genreg.images import image_columns, write_picture
-from genreg.loading import writer_of
-from genreg.outputs import as_text, refuse_output, write
-from genreg.recipe import (
-    Recipe,
-    image_digest,
-    keep_given,
-    parse_seeds,
-    read_recipe,
-    recipe_path,
-    spell_seeds,
-    versions,
-    write_recipe,
-)
-from genreg.specs import Write
-from genreg.tables import write_csv, write_jsonl
-
-OK = {"ok", "length"}
 
 
 @click.command("run")
@@ -61,59 +28,16 @@ OK = {"ok", "length"}
 @click.option("--recipe", metavar="OUT", help="Make the same samples as this output again.")
 @click.option("--registry", "registries", multiple=True, metavar="FILE", help="Read this registry file too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--resume", is_flag=True, help="Go on with the unfinished run in OUT.part, or begin it.")
+@click.option("--shard", metavar="K/N", help="Make this part of the rows alone; genreg concat puts the parts together.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, help="Processes that share the work.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
-@click.option("--force", is_flag=True, help="Replace the output if it is there.")
-def command(
-    name: str | None, condition: str | None, recipe: str | None, registries: tuple[str, ...], **flags: Any
-) -> int:
+@click.option("--force", is_flag=True, help="Replace the output if it is there, and start over.")
+def command(name: str | None, condition: str | None, **flags: Any) -> int:
     """Draw samples from the model NAME (an entry, a checkpoint folder or a reference), given its first CONDITION."""
-    if recipe:
-        asked = _again(Path(recipe), name, condition, flags)
-    elif name is None:
-        raise UsageError("name a model: genreg run NAME (genreg list shows them)")
-    else:
-        asked = _asked(name, condition, flags)
-    out: str | None = None if flags["output"] == "-" else flags["output"]  # text: a / at its end asks for a folder
-    if out is not None:
-        refuse_output(out, force=flags["force"])
-    model = load(asked.recipe.model, options=asked.recipe.options, registries=registries)
-    if out:
-        writer_of(out, model.components.loaders)
-    digest = model.checkpoint.digest() if model.checkpoint else None
-    if recipe and asked.recipe.checkpoint != digest:
-        raise UsageError(f"{recipe}: {asked.recipe.model} is another checkpoint now than the one that made it")
-    given, kept = _given(model, asked)
-    n = asked.recipe.n
-    seeds = parse_seeds(asked.recipe.seeds) if asked.recipe.seeds or flags["seeds"] is not None else None
-    prepared = model.prepare(given, n, seeds=seeds, seed=flags["seed"])
-    edits = model.samplers(asked.recipe.samplers)
-    made = replace(
-        asked.recipe,
-        given=asked.recipe.given if recipe else kept,
-        seeds=spell_seeds(prepared.seeds),
-        checkpoint=digest,
-        versions=versions(model.components.owners.get(("families", model.family.name))),
-    )
-    schema = model.schema(prepared)
-    out = out or _picture_name(model.name, made.seeds, schema, flags["output"])
-    if flags["dry_run"]:
-        echo_json(_planned(model, prepared, made, edits, out))
-        return 0
-    drawn = flags["seed"] is None and seeds is None and len(prepared.seeds)
-    outcome = model.form.outcome(hasattr(model.model, "stream"))
-    counted = Counted(model.generate(prepared, edits), outcome, f"seed {prepared.seeds[0]}" if drawn else None)
-    with progress("sampling", "samples", hidden=out is None and sys.stdout.isatty()) as report:
-        batches = counted.reported(report, len(prepared.seeds))
-        if out is None:
-            _print(batches, schema, flags["as_json"], to_stdout=flags["output"] == "-")
-        else:
-            own = None if any(sampler.scope == "all" for sampler, _ in edits) else prepared.seeds
-            write(batches, schema, out, model.components.loaders, force=flags["force"], seeds=own, recipe=made)
-            write_recipe(Path(out), made)
-    if out:
-        _tell(out, counted.rows, made.seeds, flags)
-    return 3 if counted.not_ok else 0
+    from genreg.running import run
 
+<<<<<<< HEAD
 
 @dataclass(frozen=True)
 class Asked:
@@ -299,3 +223,6 @@ def _stream(batches: Iterator[Batch], schema: pa.Schema, writer: Write) -> None:
             sys.stdout.buffer.write(rest + path.read_bytes()[len(head) :])
             sys.stdout.buffer.flush()
             rest = b""
+=======
+    return run(name, condition, flags)
+>>>>>>> main
