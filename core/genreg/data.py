@@ -288,20 +288,15 @@ def conform(batch: Batch, schema: pa.Schema) -> Batch:
 
 
 def conform_column(column: Any, field: pa.Field[Any]) -> Any:
-<<<<<<< HEAD
     """One column in the field's type, rounded and clipped; lists element by element."""
     want: Any = field.type
+    if column.type == want and not field.metadata:
+        return column
     if pa.types.is_list(column.type) and pa.types.is_list(want) and not pa.types.is_nested(want.value_type):
         cells, lengths = conform_column(column.flatten(), field.with_type(want.value_type)), column.value_lengths()
         ends = np.cumsum(lengths.fill_null(0).to_numpy(zero_copy_only=False))
         offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
         return pa.ListArray.from_arrays(offsets, cells, type=want, mask=column.is_null())
-=======
-    """One column in the field's type, rounded and clipped."""
-    want = field.type
-    if column.type == want and not field.metadata:
-        return column
->>>>>>> main
     if pa.types.is_float16(column.type):
         column = column.cast(pa.float32())
     if pa.types.is_floating(column.type):

@@ -16,7 +16,7 @@ import genreg_hmm.batches as batches_module
 from genreg_hmm.batches import buckets
 from genreg_hmm.categorical import Categorical
 from genreg_hmm.config import Config
-from genreg_hmm.decoding import inferred
+from genreg_hmm.decoding import decoded, inferred
 from genreg_hmm.emissions import Diagonal, Poisson
 from genreg_hmm.gaussian import Full
 from genreg_hmm.inference import Chain, block_forward, forward, log_backward, log_forward, viterbi
@@ -94,7 +94,9 @@ def test_likelihood_posteriors_and_transitions_are_those_of_enumeration(case):
 def test_viterbi_finds_a_path_of_the_highest_probability(case):
     parameters, data = of_case(case)
     (bucket,) = prepared(parameters, data)
-    path, log_p = viterbi(parameters.chain(torch.float64), log_evidence_of(parameters, bucket))
+    path, log_p = viterbi(
+        parameters.chain(torch.float64), log_evidence_of(parameters, bucket), torch.from_numpy(bucket.lengths)
+    )
     close(log_p, [case["viterbi_logprob"]])
     if case["name"] != "three_states":  # two paths are tied there
         assert path[:, 0].tolist() == case["viterbi_path"]
@@ -293,6 +295,16 @@ def test_a_padded_batch_is_its_sequences_one_by_one():
         np.testing.assert_allclose(whole.sums[at], sum(one.sums[at] for one in each), rtol=1e-9, atol=1e-12)
 
 
+def test_padded_paths_are_those_of_the_sequences_one_by_one():
+    parameters, data = some_data(13, [5, 1, 40, 17, 39, 16, 16, 33])
+    whole = decoded(parameters, data)
+    apart = [decoded(parameters, alone(data, i)) for i in range(len(data))]
+    assert whole.path.tolist() == np.concatenate([one.path for one in apart]).tolist()
+    np.testing.assert_allclose(whole.log_p, [one.log_p[0] for one in apart], rtol=1e-13)
+    np.testing.assert_allclose(whole.probability, np.concatenate([one.probability for one in apart]), atol=1e-13)
+    np.testing.assert_allclose(whole.ahead, [one.ahead[0] for one in apart], atol=1e-13)
+
+
 def test_forward_equals_backward_at_every_step():
     parameters, data = some_data(1, [30])
     (bucket,) = prepared(parameters, data)
@@ -420,7 +432,9 @@ def test_viterbi_equals_the_best_of_all_paths():
         )
         for z in itertools.product(range(3), repeat=6)
     )
-    path, log_p = viterbi(parameters.chain(torch.float64), log_evidence_of(parameters, bucket))
+    path, log_p = viterbi(
+        parameters.chain(torch.float64), log_evidence_of(parameters, bucket), torch.from_numpy(bucket.lengths)
+    )
     assert tuple(path[:, 0].tolist()) == best[1]
     assert float(log_p) == pytest.approx(best[0], rel=1e-13)
 

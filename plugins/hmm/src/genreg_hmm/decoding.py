@@ -38,7 +38,8 @@ def decoded(parameters: Parameters, data: Sequences, device: str = "cpu") -> Dec
         np.tile(parameters.start, (len(data), 1)),
     )  # fmt: skip
     for bucket in buckets(data, parameters.emissions, states, device=device, cut=False):
-        best, log_p = viterbi(parameters.chain(torch.float64, device), log_evidence_of(parameters, bucket))
+        chain, lengths = parameters.chain(torch.float64, device), torch.from_numpy(bucket.lengths).to(device)
+        best, log_p = viterbi(chain, log_evidence_of(parameters, bucket), lengths)
         probabilities = posterior(parameters, bucket)
         at = np.arange(bucket.steps)[:, None]
         real = at < bucket.lengths

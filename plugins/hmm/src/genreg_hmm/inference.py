@@ -224,20 +224,22 @@ def log_expectations(chain: Chain, log_evidence: Tensor, real: Tensor) -> LogExp
 # ---- Viterbi ----
 
 
-def viterbi(chain: Chain, log_evidence: Tensor) -> tuple[Tensor, Tensor]:
-    """The likeliest path [T, B] and its log probability [B]; padding has log evidence 0, and a step there stays put.
+def viterbi(chain: Chain, log_evidence: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """The likeliest path [T, B] of sequences of the lengths [B], and its log probability [B].
 
-    Only the best scores are kept; the choices are made again while tracing back. Ties go to the lower state.
+    Only the best scores are kept; the choices are made again while tracing back. Ties go to the lower state; in
+    padding the path stays where it is, at no cost.
     """
     log_a, start = chain.transition.double().log(), chain.start.double().log()
     best = torch.empty_like(log_evidence)
     best[0] = start + log_evidence[0]
     for t in range(1, len(best)):
-        best[t] = (best[t - 1].unsqueeze(2) + log_a).amax(1) + log_evidence[t]
+        score = (best[t - 1].unsqueeze(2) + log_a).amax(1) + log_evidence[t]
+        best[t] = torch.where((lengths > t).unsqueeze(1), score, best[t - 1])
     log_p, z = best[-1].max(1)
     path = torch.empty(best.shape[:2], dtype=torch.int64, device=best.device)
     path[-1] = z
     for t in range(len(best) - 1, 0, -1):
-        z = (best[t - 1] + log_a.T[z]).argmax(1)
+        z = torch.where(lengths > t, (best[t - 1] + log_a.T[z]).argmax(1), z)
         path[t - 1] = z
     return path, log_p
