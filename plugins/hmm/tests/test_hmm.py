@@ -8,6 +8,7 @@ import json
 import math
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -689,3 +690,46 @@ def test_only_settings_are_options_of_training():
 def test_importing_the_plugin_does_not_import_torch():
     code = "import sys, genreg_hmm; sys.exit('torch' in sys.modules or 'genreg_hmm.model' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# ---- at the size that the fact sheet measured ----
+
+
+def witten_bell(train: list[str], held: list[str]) -> float:
+    """Bits per character of a character bigram, interpolated by Witten and Bell (1991) with the unigram."""
+    pairs, singles, alphabet = Counter(), Counter(), set()
+    for text in train:
+        singles.update(text)
+        pairs.update(itertools.pairwise(text))
+        alphabet.update(text)
+    total, followers = sum(singles.values()), Counter(a for a, _ in pairs)
+    starts = Counter()
+    for (a, _), n in pairs.items():
+        starts[a] += n
+
+    def unigram(b: str) -> float:
+        return (singles[b] + len(alphabet) / (len(alphabet) + 1)) / (total + len(alphabet))
+
+    def bigram(a: str, b: str) -> float:
+        if not starts[a]:
+            return unigram(b)
+        return (pairs[a, b] + followers[a] * unigram(b)) / (starts[a] + followers[a])
+
+    bits = sum(-math.log2(unigram(t[0])) - sum(math.log2(bigram(a, b)) for a, b in itertools.pairwise(t)) for t in held)
+    return bits / sum(map(len, held))
+
+
+@pytest.mark.slow
+def test_thirty_two_states_beat_the_bigram_on_held_out_text(hmm):
+    from pydoc_data.topics import topics  # the reference of Python: text that every Python has
+
+    whole = "".join(topics[name] for name in sorted(topics))
+    blocks = [whole[at : at + 1000] for at in range(0, len(whole) - 999, 1000)]
+    order = np.random.default_rng(0).permutation(len(blocks))
+    held, train = ([blocks[i] for i in part] for part in (order[: len(blocks) // 10], order[len(blocks) // 10 :]))
+    trained, _ = hmm.fit(
+        pa.table({"text": train}), pa.table({"text": held}), states=32, iterations=150, options=Options(dtype="float32")
+    )
+    figures = trained.metrics["validation_bits_per_step"], witten_bell(train, held)
+    print(f"held-out bits per character: HMM {figures[0]:.3f}, bigram {figures[1]:.3f}")
+    assert figures[0] < figures[1]
