@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -21,6 +22,8 @@ from genreg_hmm.learning import Parameters, e_step, log_likelihoods, m_step
 from genreg_hmm.sampling import draw_paths
 from genreg_hmm.sequences import Sequences
 from genreg_hmm.start import Chance, free_parameters
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass
@@ -152,6 +155,17 @@ class BaseHMM:
         return replace(after, **{name: getattr(before, name) for name in kept})  # type: ignore[type-var]
 
     def _initialize(self, data: Sequences) -> None:
+        names = {
+            "s": "startprob_",
+            "t": "transmat_",
+            "m": "means_",
+            "c": "_covars",
+            "e": "emissionprob_",
+            "l": "lambdas_",
+        }
+        for letter, name in names.items():
+            if letter in self.init_params and letter in self.letters and hasattr(self, name):
+                LOG.warning("init_params has %s, so %s will be overwritten", letter, name)
         chance = Chance(self._seed(self.random_state), 0)
         if "s" in self.init_params:
             self.startprob_ = -np.log1p(-chance.uniform(self.n_components))
@@ -160,6 +174,11 @@ class BaseHMM:
             table = -np.log1p(-chance.uniform(self.n_components, self.n_components))
             self.transmat_ = table / table.sum(1, keepdims=True)
         self._start(data.parts[0], chance)
+        if not (hasattr(self, "startprob_") and hasattr(self, "transmat_")):
+            return  # left to be set: the check that follows says so
+        free, size = free_parameters(self._parameters()), data.parts[0].size
+        if free > size:
+            LOG.warning("%d free parameters for %d numbers: EM will find a degenerate solution", free, size)
 
     def _seed(self, state: Any) -> int:
         if state is None:

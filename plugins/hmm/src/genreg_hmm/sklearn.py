@@ -45,6 +45,8 @@ class GaussianHMM(BaseHMM):
     @covars_.setter
     def covars_(self, covars: Any) -> None:
         own, k = np.array(covars, np.float64), self.n_components
+        if self.covariance_type == "spherical" and own.size == k:
+            own = own.reshape(k)  # as columns or matrices of one number too
         d = own.shape[-1] if self.covariance_type != "spherical" else getattr(self, "n_features", 1)
         shapes = {"diag": (k, d), "spherical": (k,), "full": (k, d, d), "tied": (d, d)}
         if self.covariance_type not in shapes:
