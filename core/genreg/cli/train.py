@@ -17,6 +17,7 @@ from genreg.training import Roles, prepare, train
 @click.argument("family")
 @click.option("--data", required=True, metavar="FILE", help="The rows to learn from.")
 @click.option("--label", metavar="COLUMN", help="The column that names each row's class.")
+@click.option("--weight", metavar="COLUMN", help="How often each row counts, where the family can say so.")
 @click.option("--group", metavar="COLUMN", help="Rows with the same value stay in the same part.")
 @click.option("--key", metavar="COLUMN", help="A column that identifies rows; the model does not see it.")
 @click.option("--drop", multiple=True, metavar="COLUMN", help="Leave this column out.")
@@ -32,8 +33,8 @@ from genreg.training import Roles, prepare, train
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--force", is_flag=True, help="Replace the checkpoint if it is there.")
 def command(
-    family: str, data: str, label: str | None, group: str | None, key: str | None, drop: tuple[str, ...],
-    output: str, as_json: bool, dry_run: bool, force: bool, device: str | None, **flags: Any,
+    family: str, data: str, label: str | None, weight: str | None, group: str | None, key: str | None,
+    drop: tuple[str, ...], output: str, as_json: bool, dry_run: bool, force: bool, device: str | None, **flags: Any,
 ) -> None:  # fmt: skip
     """Train FAMILY on a file and write the checkpoint to a folder."""
     options = pairs(flags["options"], "--option") | ({"device": device} if device else {})
@@ -44,12 +45,14 @@ def command(
     if dry_run:
         refuse_existing_folder(Path(output), force=force)
         with tempfile.TemporaryDirectory() as folder:
-            echo_json(prepare(family, data, Path(folder), roles=Roles(label, group, key, drop), **common).described())
+            roles = Roles(label, group, key, drop, weight)
+            echo_json(prepare(family, data, Path(folder), roles=roles, **common).described())
         return
     with progress(f"training {family}", "steps") as report:
         record = train(
-            family, data, out=output, label=label, group=group, key=key, drop=drop, force=force, report=report, **common
-        )
+            family, data, out=output, label=label, weight=weight, group=group, key=key, drop=drop, force=force,
+            report=report, **common,
+        )  # fmt: skip
     if as_json:
         echo_json({"output": output, **record})
         return
