@@ -20,8 +20,8 @@ from genreg.checkpoint import CARD, CONFIG, WEIGHTS, Weights, write_tensors
 from genreg.data import notes
 from genreg.errors import CheckpointError, DataError, NotFound, PluginError, Unsupported, UsageError
 from genreg.plugins import load_plugins
+from genreg.resume import RUN
 from genreg.tables import csv
-from genreg.training import RUN
 
 KINDS, SKIES = ["b", "a"], ["clear", "雲, and rain"]
 
@@ -377,11 +377,11 @@ def test_a_training_that_is_interrupted_goes_on_to_the_same_bits(stops, write, t
     whole, own = slope(write, tmp_path / "whole"), tmp_path / "own"
     for step in stops:
         with pytest.raises(Stopped):
-            slope(write, own, report=stop_at(step))
+            slope(write, own, report=stop_at(step), resume=True)
         assert not own.exists()
         assert (tmp_path / "own.part" / toys.STATE).is_file()
     seen: list[int] = []
-    slope(write, own, report=lambda done, total=None, /, **figures: seen.append(done))
+    slope(write, own, report=lambda done, total=None, /, **figures: seen.append(done), resume=True)
     assert seen == list(range(stops[-1] + 1, 161))  # 63 rows in batches of 16, 40 times
     assert not (tmp_path / "own.part").exists()
     assert (own / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
@@ -395,25 +395,31 @@ def test_a_training_that_is_interrupted_goes_on_to_the_same_bits(stops, write, t
 def test_only_the_same_training_is_continued(change, write, tmp_path, with_toys):
     with pytest.raises(Stopped):
         slope(write, tmp_path / "m", report=stop_at(5))
-    with pytest.raises(UsageError, match=r"m\.part holds an interrupted training with other data or settings: ask"):
-        slope(write, tmp_path / "m", **change)
+    with pytest.raises(
+        UsageError, match=r"m\.part holds an unfinished run: --resume continues it, --force starts over"
+    ):
+        slope(write, tmp_path / "m")
+    with pytest.raises(
+        UsageError, match=r"m\.part holds a run with .*: give the same to continue it, or --force starts"
+    ):
+        slope(write, tmp_path / "m", resume=True, **change)
     assert (tmp_path / "m.part" / toys.STATE).is_file()
-    slope(write, tmp_path / "m")
+    slope(write, tmp_path / "m", resume=True)
 
 
 def test_other_data_does_not_continue_a_training(write, tmp_path, with_toys):
     with pytest.raises(Stopped):
         slope(write, tmp_path / "m", report=stop_at(5))
     other = write(numbers().set_column(2, "c", pa.array(numbers()["c"].to_numpy()[::-1])))
-    with pytest.raises(UsageError, match="with other data or settings"):
-        genreg.train("slope", other, out=tmp_path / "m", settings={"epochs": "40"}, seed=3)
+    with pytest.raises(UsageError, match="holds a run with other data: give the same"):
+        genreg.train("slope", other, out=tmp_path / "m", settings={"epochs": "40"}, seed=3, resume=True)
 
 
 def test_a_folder_in_the_way_is_never_taken_for_an_interrupted_training(write, tmp_path):
     mine = tmp_path / "m.part"
     mine.mkdir()
     (mine / "thesis.tex").write_text("years of work")
-    with pytest.raises(UsageError, match=r"m\.part is in the way, and is no interrupted training: move it, or choose"):
+    with pytest.raises(UsageError, match=r"m\.part is in the way, and is no unfinished run: move it, or choose"):
         genreg.train("nb", write(flowers()), out=tmp_path / "m", label="kind", key="id")
     assert (mine / "thesis.tex").read_text() == "years of work"
 

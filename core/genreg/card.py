@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from genreg.specs import ModelFamily
@@ -17,7 +18,7 @@ PIPELINE_TAGS = {
 }
 
 
-def model_card(name: str, family: ModelFamily, saved: Checkpoint) -> str:
+def model_card(name: str, family: ModelFamily, saved: Checkpoint, pictures: Sequence[str] = ()) -> str:
     """Front matter, what it is, how to run it, what it was trained on, what was measured."""
     record = saved.training
     tag = PIPELINE_TAGS.get(family.makes)
@@ -32,6 +33,7 @@ def model_card(name: str, family: ModelFamily, saved: Checkpoint) -> str:
     metrics = [f"| {key} | {value:.6g} |" for key, value in record["metrics"].items()]
     lines = [
         *front, "", f"# {name}", "", f"{family.summary}.", "", "```", f"genreg run {name} -n 5", "```", "",
+        *[line for picture in pictures for line in (f"![{picture.partition('.')[0]}]({picture})", "")],
         "## Training", "", f"Data: `{record['data']}`; rows: {rows}; seed {record['seed']}.", "",
         "```json", json.dumps(saved.config, ensure_ascii=False, indent=2), "```", "",
         *(["## Measured", "", "| | |", "|---|---|", *metrics, ""] if metrics else []),

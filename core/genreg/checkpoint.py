@@ -95,7 +95,15 @@ class Checkpoint:
         return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
-def save(folder: Path, checkpoint: Checkpoint, tensors: Mapping[str, Array], card: str, *, force: bool = False) -> None:
+def save(
+    folder: Path,
+    checkpoint: Checkpoint,
+    tensors: Mapping[str, Array],
+    card: str,
+    *,
+    pictures: Mapping[str, bytes] | None = None,
+    force: bool = False,
+) -> None:
     """Write a checkpoint so that it appears whole or not at all; ``checkpoint.folder`` and ``weights`` are not used.
 
     Raises CheckpointError where something is there already: a checkpoint is replaced when forced, another folder never.
@@ -115,6 +123,8 @@ def save(folder: Path, checkpoint: Checkpoint, tensors: Mapping[str, Array], car
     with new_folder(folder, replace=force) as temporary:
         (temporary / CONFIG).write_text(json.dumps(config, ensure_ascii=False, indent=2) + "\n", "utf-8")
         (temporary / CARD).write_text(card, "utf-8")
+        for name, picture in (pictures or {}).items():
+            (temporary / Path(name).name).write_bytes(picture)
         write_tensors(temporary / WEIGHTS, tensors)
 
 
@@ -123,7 +133,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Array]) -> None:
     from safetensors.numpy import save_file
 
     # One metadata key: with two or more the library writes them in random order. It also ignores the umask.
-    save_file({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}, str(path), {"format": "pt"})
+    save_file({name: np.asarray(tensors[name], order="C") for name in sorted(tensors)}, str(path), {"format": "pt"})
     umask = os.umask(0)
     os.umask(umask)
     path.chmod(0o666 & ~umask)

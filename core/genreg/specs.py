@@ -22,8 +22,22 @@ if TYPE_CHECKING:
     from genreg.data import Source
 
 
+FREE: dict[str, Any] = {"free": True}  # json_schema_extra of a setting that may change when a run is resumed
+
+
 class Settings(BaseModel, extra="forbid", frozen=True):
     """The base of a family's ``config`` and ``options``: what it does not declare is refused."""
+
+
+def fixed(config: BaseModel) -> dict[str, Any]:
+    """What of a config must be the same when a run is resumed, as JSON: all but the fields that are FREE."""
+    fields = type(config).model_fields.items()
+    free = {
+        name
+        for name, field in fields
+        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("free")
+    }
+    return config.model_dump(mode="json", exclude=free)
 
 
 @dataclass(frozen=True)
@@ -47,11 +61,12 @@ class Report(Protocol):
 
 @dataclass(frozen=True)
 class Trained:
-    """What ``fit`` returns: the weights, the config they belong to, and what was measured."""
+    """What ``fit`` returns: the weights, the config they belong to, what was measured, pictures for the model card."""
 
     tensors: Mapping[str, Array]
     config: BaseModel
     metrics: Mapping[str, float] = field(default_factory=dict)
+    pictures: Mapping[str, bytes] = field(default_factory=dict)  # file name -> PNG
 
 
 @dataclass(frozen=True)
@@ -73,6 +88,7 @@ class ModelFamily:
     conditions: Callable[[Any], list[Condition]] = lambda _: []
     fit: Callable[..., Trained] | None = None
     recognizes: Callable[[Mapping[str, Any], Iterable[str]], bool] | None = None  # foreign checkpoints
+    estimate: Callable[[Any, Any, Source], Mapping[str, str]] | None = None  # of a fit: what `train --dry-run` adds
     repeatable: bool = True  # False: the same seed may not give the same sample (a remote API)
     takes_weights: bool = False  # fit counts a row by the column whose role is weight
     preprocess: tuple[str, ...] = ()  # maps that training adds unless the user names them

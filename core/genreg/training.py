@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,15 +28,14 @@ from genreg.data import (
 )
 from genreg.draft import Batch
 from genreg.errors import DataError, Unsupported, UsageError
-from genreg.files import sha256
 from genreg.loading import open_source
 from genreg.options import build, jsonable, parse_call
 from genreg.plugins import Components, load_plugins
 from genreg.preprocess import Chain, cleaned, fit_steps
 from genreg.recipe import versions
-from genreg.specs import ModelFamily, Preprocessor, Report, Trained
+from genreg.resume import agree, digest, is_first, run_folder
+from genreg.specs import ModelFamily, Preprocessor, Report, Trained, fixed
 
-RUN = "run.json"  # in the folder of a run: what is trained there
 DISTINCT_SHARE, DISTINCT_ROWS = 0.95, 50  # text with this share of distinct values, in this many rows, is a key
 
 
@@ -76,6 +73,20 @@ class Prepared:
             "config": self.config.model_dump(mode="json"),
             **self.record,
         }
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same when a run is resumed."""
+        return {
+            "family": self.family.name,
+            "settings": fixed(self.config),
+            **self.record,
+            "data": digest(self.parts["train"]),
+        }
+
+    def estimated(self) -> dict[str, str]:
+        """What the family says of the fit's size."""
+        estimate = self.family.estimate
+        return dict(estimate(self.config, self.options, self.parts["train"])) if estimate else {}
 
 
 def prepare(
@@ -128,7 +139,9 @@ def prepare(
         **({"weight": roles.weight} if roles.weight else {}),
     }
     plugin = components.owners["families", family]
-    schema = pa.schema([f for f in chosen["train"].schema if f.name != roles.weight])  # a weight is not sampled
+    schema = chosen["train"].schema
+    if roles.weight:
+        schema = schema.remove(schema.get_field_index(roles.weight))  # a weight is not sampled
     return Prepared(spec, plugin, config, loaded, schema, mapped, chain, record)
 
 
@@ -170,53 +183,24 @@ def train(
     split: str = "70/15/15",
     seed: int = 0,
     force: bool = False,
+    resume: bool = False,
     report: Report | None = None,
 ) -> Mapping[str, Any]:
     """Train a family on a file and write a checkpoint to the folder ``out``; returns what the checkpoint records.
 
-    The split follows from ``seed`` and the rows alone; maps and the model are fitted on the training part. Raises
-    UsageError, DataError or CheckpointError in the user's words, and leaves nothing half written.
+    The split follows from ``seed`` and the rows alone; maps and the model are fitted on the training part. A run
+    that was interrupted lies in ``out``.part: ``resume`` continues it, ``force`` starts over. Raises UsageError,
+    DataError or CheckpointError in the user's words, and leaves nothing half written.
     """
     folder = Path(out)
     checkpoints.refuse_existing_folder(folder, force=force)
-    work = folder.with_name(folder.name + ".part")
-    new = not work.exists()
-    if not new and not (work / RUN).is_file() and (not work.is_dir() or _kept(work)):
-        raise UsageError(f"{work} is in the way, and is no interrupted training: move it, or choose another name")
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be written: {error.strerror}") from None
-    try:
+    with run_folder(folder, resume=resume, force=force) as (work, rows):
         ready = prepare(
-            family, data, work, roles=Roles(label, group, key, drop, weight), loader=loader, preprocess=preprocess,
+            family, data, rows, roles=Roles(label, group, key, drop, weight), loader=loader, preprocess=preprocess,
             settings=settings, options=options, split=split, seed=seed,
         )  # fmt: skip
-        _note_run(ready, work, Path(data))
-        record = fit_and_save(ready, folder, work, Path(data).name, seed, force=force, report=report or _silent)
-    except BaseException:
-        if new and not _kept(work):
-            shutil.rmtree(work, ignore_errors=True)  # nothing of the family's to continue from
-        raise
-    shutil.rmtree(work, ignore_errors=True)
-    return record
-
-
-def _note_run(ready: Prepared, work: Path, data: Path) -> None:
-    """Note what is trained in ``work``; raise UsageError where it holds what another training left."""
-    own = {**ready.described(), "data": sha256(data) if data.is_file() else str(data)}
-    text, path = json.dumps(own, ensure_ascii=False, sort_keys=True, default=str), work / RUN
-    if path.is_file() and path.read_text("utf-8") != text and _kept(work):
-        raise UsageError(
-            f"{work} holds an interrupted training with other data or settings: ask for the same again to continue it, "
-            "or remove that folder to begin anew"
-        )
-    path.write_text(text, "utf-8")
-
-
-def _kept(work: Path) -> list[Path]:
-    """What a family keeps in ``work``, apart from what the core does."""
-    return [file for file in work.iterdir() if file.name != RUN and ".arrow" not in file.suffixes]
+        agree(work, ready.identity())
+        return fit_and_save(ready, folder, work, Path(data).name, seed, force=force, report=report or _silent)
 
 
 def fit_and_save(
@@ -243,7 +227,9 @@ def fit_and_save(
         folder, ready.family.name, jsonable(trained.config), ready.schema, list(written), ready.record["split"], record
     )
     both = {**trained.tensors, **{checkpoints.CHAIN_PREFIX + name: array for name, array in tensors.items()}}
-    checkpoints.save(folder, saved, both, model_card(folder.name, ready.family, saved), force=force)
+    if is_first():
+        card = model_card(folder.name, ready.family, saved, list(trained.pictures))
+        checkpoints.save(folder, saved, both, card, pictures=trained.pictures, force=force)
     return record
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -37,8 +38,8 @@ def pairs(texts: Iterable[str], option: str) -> dict[str, str]:
 
 @contextmanager
 def progress(what: str, unit: str, *, hidden: bool = False) -> Iterator[Callable[..., None]]:
-    """A report that draws a bar on stderr, or nothing where it is hidden or stderr is no terminal."""
-    if hidden or not sys.stderr.isatty():
+    """A report that draws a bar on stderr; nothing where it is hidden, another process's, or there is no terminal."""
+    if hidden or not sys.stderr.isatty() or os.environ.get("RANK", "0") != "0":
         yield lambda *_, **__: None
         return
     from rich.console import Console

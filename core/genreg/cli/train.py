@@ -10,6 +10,7 @@ import click
 
 from genreg.checkpoint import refuse_existing_folder
 from genreg.cli.common import echo_json, note, pairs, progress
+from genreg.resume import is_first
 from genreg.training import Roles, prepare, train
 
 
@@ -31,10 +32,12 @@ from genreg.training import Roles, prepare, train
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="The checkpoint to write.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
-@click.option("--force", is_flag=True, help="Replace the checkpoint if it is there.")
+@click.option("--resume", is_flag=True, help="Continue the unfinished run in FOLDER.part, if there is one.")
+@click.option("--force", is_flag=True, help="Replace the checkpoint, and an unfinished run, if they are there.")
 def command(
     family: str, data: str, label: str | None, weight: str | None, group: str | None, key: str | None,
-    drop: tuple[str, ...], output: str, as_json: bool, dry_run: bool, force: bool, device: str | None, **flags: Any,
+    drop: tuple[str, ...], output: str, as_json: bool, dry_run: bool, resume: bool, force: bool,
+    device: str | None, **flags: Any,
 ) -> None:  # fmt: skip
     """Train FAMILY on a file and write the checkpoint to a folder."""
     options = pairs(flags["options"], "--option") | ({"device": device} if device else {})
@@ -46,13 +49,16 @@ def command(
         refuse_existing_folder(Path(output), force=force)
         with tempfile.TemporaryDirectory() as folder:
             roles = Roles(label, group, key, drop, weight)
-            echo_json(prepare(family, data, Path(folder), roles=roles, **common).described())
+            ready = prepare(family, data, Path(folder), roles=roles, **common)
+            echo_json({**ready.described(), **ready.estimated()})
         return
     with progress(f"training {family}", "steps") as report:
         record = train(
             family, data, out=output, label=label, weight=weight, group=group, key=key, drop=drop, force=force,
-            report=report, **common,
+            resume=resume, report=report, **common,
         )  # fmt: skip
+    if not is_first():
+        return
     if as_json:
         echo_json({"output": output, **record})
         return
