@@ -12,8 +12,10 @@ from genreg.errors import RegistryError, did_you_mean
 OFFERS = ("families", "samplers", "loaders", "preprocessors", "commands")
 ENTRY_KEYS: Mapping[str, type] = {
     "family": str, "summary": str, "makes": str, "weights": str, "files": dict, "defaults": dict, "license": str,
+    "check": dict,
 }  # fmt: skip
 DEFAULTS: Mapping[str, type] = {"given": dict, "samplers": list, "options": dict}
+CHECK: Mapping[str, type] = {"given": dict, "expected_failures": dict}  # for genreg check: what to ask, what fails why
 WORDS: Mapping[type, str] = {str: "text", dict: "a mapping", list: "a list"}
 NAME = re.compile(r"\w[\w.+-]*")
 Mistakes: TypeAlias = Iterator[tuple[tuple[Any, ...], str]]  # the keys that lead there, and what is wrong
@@ -67,6 +69,7 @@ def _entries(models: Mapping[Any, Any], above: tuple[Any, ...]) -> Mistakes:
         else:
             yield from _typed(entry, ENTRY_KEYS, (*above, name), ["family", "summary", "makes"])
             yield from _typed(entry.get("defaults", {}), DEFAULTS, (*above, name, "defaults"))
+            yield from _typed(entry.get("check", {}), CHECK, (*above, name, "check"))
             files = entry.get("files", {})
             for file in files:
                 yield from _typed({file: files[file]}, {file: dict}, (*above, name, "files"))
