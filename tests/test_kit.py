@@ -150,9 +150,7 @@ def test_a_registry_may_not_say_anything_else_under_check(process, registry_file
         "    check: {expected: {}}\n"
     )
     line = process("check", "x", "--registry", path).line
-    assert (
-        line == f"{path}, line 7, models.x.check.expected: there is no key expected; did you mean expected_failures?"
-    )
+    assert line == f"{path}, line 7, models.x.check.expected: there is no key expected; did you mean expected_failures?"
 
 
 def pytest_run(folder, *arguments):

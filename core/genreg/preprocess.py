@@ -252,7 +252,7 @@ def minmax(source: Source, *, columns: list[str] | None = None, low: float = 0.0
     for name, own in zip(chosen, span.tolist(), strict=True):
         if own == np.inf:
             raise DataError(f"column {name} spans more than float64 can hold: leave it out: --drop {name}")
-    _refuse_inexact(source.schema, chosen, smallest, largest, "minmax", max(1.0, abs(low), abs(high)) / (high - low))
+    _refuse_inexact(source.schema, chosen, smallest, largest, "minmax", max(abs(low), abs(high)) / (high - low))
     smallest = np.where(np.isfinite(smallest), smallest, 0.0)
     return MinMax(tuple(chosen), smallest, np.where(span > 0, span, 1.0), low, high)
 
@@ -273,12 +273,9 @@ def _refuse_inexact(
 ) -> None:
     """Raise DataError where float64 would not bring whole numbers, dates or times back to what they were."""
     for name, least, most in zip(names, low.tolist(), high.tolist(), strict=True):
-        whole = not pa.types.is_floating(schema.field(name).type)
-        if (
-            whole
-            and ((most - least) * loss >= EXACT_SPREAD or max(abs(least), abs(most)) > EXACT_WHOLE)
-            and most >= least
-        ):
+        whole = not pa.types.is_floating(schema.field(name).type) and most >= least
+        far = (most - least) * max(loss, 1.0) >= EXACT_SPREAD or max(abs(least), abs(most)) > EXACT_WHOLE
+        if whole and far:
             raise DataError(
                 f"column {name} holds whole numbers that {step} cannot bring back exactly, "
                 f"from {least:.0f} to {most:.0f}: leave it out with --drop {name}, or name it as --key {name}"
@@ -307,7 +304,9 @@ class Categories:
             if name in batch.schema.names:
                 codes = batch.column(name)
                 known = pc.if_else(pc.less(codes, len(values)), codes, pa.scalar(None, codes.type))
-                taken = pa.array(values, None if values else pa.string()).take(known)
+                big = any(isinstance(value, int) and value >= 2**63 for value in values)
+                kind = pa.uint64() if big else None if values else pa.string()
+                taken = pa.array(values, kind).take(known)
                 batch = with_column(batch, batch.schema.field(name).with_type(taken.type), taken)
         return batch
 
@@ -337,6 +336,10 @@ def categories(source: Source, *, columns: list[str] | None = None) -> Categorie
     Raises DataError where a column has more than 10,000 values, or a label that is neither text nor whole number.
     """
     chosen = _chosen(source.schema, columns, "categories", _is_category)
+    for name in chosen:
+        kind = source.schema.field(name).type
+        if not (_is_text(kind) or pa.types.is_boolean(kind) or pa.types.is_integer(kind)):
+            raise DataError(f"column {name} holds {kind}: categories are text, whole numbers or yes/no")
     seen: dict[str, set[Any]] = {name: set() for name in chosen}
     for batch in source.batches(size=_SCAN):
         for name in chosen:
@@ -348,8 +351,6 @@ def categories(source: Source, *, columns: list[str] | None = None) -> Categorie
     found = {}
     for name, values in seen.items():
         field = source.schema.field(name)
-        if not (_is_text(field.type) or pa.types.is_boolean(field.type) or pa.types.is_integer(field.type)):
-            raise DataError(f"column {name} holds {field.type}: categories are text, whole numbers or yes/no")
         found[name] = notes(field).get("values") or sorted(values)
     return Categories(found)
 
