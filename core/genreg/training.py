@@ -107,11 +107,7 @@ def prepare(
     Raises UsageError for what is asked wrong, DataError for data that cannot be trained on.
     """
     components = load_plugins()
-    spec: ModelFamily = components.find("families", family)
-    if spec.fit is None:
-        raise Unsupported(f"{family} cannot be trained here")
-    if roles.weight and not spec.takes_weights:
-        raise Unsupported(f"--weight {roles.weight}: {family} counts every row alike: leave it out with --drop")
+    spec = _trainable(components.find("families", family), roles)
 
     def elsewhere(control: str) -> str | None:
         return home(control, spec, None, components)
@@ -143,6 +139,14 @@ def prepare(
     if roles.weight:
         schema = schema.remove(schema.get_field_index(roles.weight))  # a weight is not sampled
     return Prepared(spec, plugin, config, loaded, schema, mapped, chain, record)
+
+
+def _trainable(family: ModelFamily, roles: Roles) -> ModelFamily:
+    if family.fit is None:
+        raise Unsupported(f"{family.name} cannot be trained here")
+    if roles.weight and not family.takes_weights:
+        raise Unsupported(f"--weight {roles.weight}: {family.name} counts every row alike: leave it out with --drop")
+    return family
 
 
 def _through_steps(
