@@ -751,7 +751,7 @@ def test_dedupe_keeps_the_first_of_equal_rows(monkeypatch):
     data = train(ROWS)
     expected = {"a": [1, 2, 1, None], "b": ["x", "x", "雪", None]}
     assert kept(dedupe(data), data) == expected
-    monkeypatch.setattr("genreg.preprocess._SCAN", 2)  # equal rows in batches of their own
+    monkeypatch.setattr(Source, "scan", lambda self: self.batches(size=2))  # equal rows in batches of their own
     assert kept(dedupe(data), data) == expected
     assert kept(dedupe(data, columns=["b"]), data) == {"a": [1, 1, None], "b": ["x", "雪", None]}
 

@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 
 from genreg import checkpoint as checkpoints
-from genreg.draft import Batch, Model, Seeds, Streaming
+from genreg.draft import Array, Batch, Model, Seeds, Streaming
 from genreg.errors import CheckpointError, UsageError
 from genreg.form import Form
 from genreg.generate import generate
 from genreg.given import Given, read_given
+from genreg.images import as_pillow, contact_sheet, each_image, encode, image_columns
 from genreg.options import bind, build, of_function, of_model, parse_call
 from genreg.plugins import Components, load_plugins
 from genreg.preprocess import Chain, restore_chain
@@ -40,10 +41,21 @@ class Samples:
         return self.table.num_rows
 
     def save(self, path: str | Path, *, force: bool = False) -> None:
-        """Write the rows by the suffix of ``path``; raises UsageError where it is there already."""
+        """Write the rows by the suffix of ``path`` (``/``: a folder of images); raises UsageError where it is there."""
         from genreg.outputs import write
 
-        write(iter(self.table.to_batches()), self.table.schema, Path(path), load_plugins().loaders, force=force)
+        own = self.seeds if len(self.seeds) == len(self) else None
+        write(iter(self.table.to_batches()), self.table.schema, path, load_plugins().loaders, force=force, seeds=own)
+
+    def images(self) -> list[Any]:
+        """The image column as Pillow images (None where one is missing); raises UsageError where there is none."""
+        return [None if image is None else as_pillow(image) for image in self._pixels()]
+
+    def _pixels(self) -> list[Array | None]:
+        names = image_columns(self.table.schema)
+        if not names:
+            raise UsageError(f"these samples have no image column; there are: {', '.join(self.table.schema.names)}")
+        return list(each_image(self.table.column(names[0])))
 
     def to_pandas(self) -> Any:
         """A pandas DataFrame; raises UsageError where pandas is not installed."""
@@ -56,6 +68,9 @@ class Samples:
         from genreg.outputs import as_html
 
         return as_html(self.table)
+
+    def _repr_png_(self) -> bytes | None:
+        return encode(contact_sheet(self._pixels()[:100])) if len(self) and image_columns(self.table.schema) else None
 
     def __repr__(self) -> str:
         from genreg.outputs import as_text

@@ -22,8 +22,9 @@ Part: TypeAlias = Literal["all", "train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 EXACT_SHARES_BELOW = 100_000  # rows: below, parts follow from the rank of the hash; from there on, from a threshold
 SPOOL_ABOVE = 1 << 28  # bytes of rows held in memory; what is larger lies in a file and is mapped
-BLOCK = 4096  # rows that a shuffle moves together
+BLOCK = 4096  # rows that a shuffle moves together, or fewer where they are large
 BUFFER = 16  # blocks that a shuffle mixes
+HELD = 1 << 28  # bytes that a shuffle or a scan holds at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +62,13 @@ class Source:
                 batch = function(batch)
             yield batch
 
+    def scan(self) -> Iterator[Batch]:
+        """Every row once, in batches bounded in rows and bytes."""
+        if self.table is not None:
+            return self.batches(size=rows_within(self.table, HELD, 65_536))
+        large = any(isinstance(f.type, pa.BaseExtensionType) or pa.types.is_binary(f.type) for f in self.schema)
+        return self.batches(size=256 if large else 65_536)  # images: nobody knows how large before they are read
+
     def _whole(self, size: int, start: int) -> Iterator[Batch]:
         if self.table is not None:
             for at in range(start, self.table.num_rows, size):
@@ -74,11 +82,12 @@ class Source:
     def _shuffled(self, size: int, seed: int, start: int) -> Iterator[Batch]:
         if self.table is None:
             raise AssertionError("only a source over a table can be shuffled: spool it first")
-        order = shuffled(-(-self.table.num_rows // BLOCK), seed, step=0)
+        block = rows_within(self.table, HELD // BUFFER, BLOCK)
+        order = shuffled(-(-self.table.num_rows // block), seed, step=0)
         left: list[pa.Table] = []
         for group, at in enumerate(range(0, len(order), BUFFER)):
-            blocks = [self.table.slice(int(block) * BLOCK, BLOCK) for block in order[at : at + BUFFER]]
-            rows = sum(block.num_rows for block in blocks)
+            blocks = [self.table.slice(int(number) * block, block) for number in order[at : at + BUFFER]]
+            rows = sum(piece.num_rows for piece in blocks)
             if start >= rows:
                 start -= rows
                 continue
@@ -100,6 +109,12 @@ def shuffled(count: int, seed: int, *, step: int) -> npt.NDArray[np.int64]:
     return np.argsort(bits(np.array([seed], np.uint64), count, stream=Stream.SHUFFLE, step=step)[0], kind="stable")
 
 
+def rows_within(table: pa.Table, bytes_: int, most: int) -> int:
+    """How many of the table's rows fit in so many bytes: a power of two, at most ``most``."""
+    fit = bytes_ * table.num_rows // max(table.nbytes, 1)
+    return min(most, 1 << max(fit.bit_length() - 1, 0)) if table.num_rows else most
+
+
 def spool(source: Source, folder: Path, name: str = "rows") -> Source:
     """The same rows at hand: in memory, or above SPOOL_ABOVE bytes in ``folder``/``name``.arrow, mapped."""
     if source.table is not None and not source.through:
@@ -108,7 +123,7 @@ def spool(source: Source, folder: Path, name: str = "rows") -> Source:
     size, writer = 0, None
     path, unfinished = folder / f"{name}.arrow", folder / f"{name}.arrow.part"
     try:
-        for batch in source.batches(size=65_536):
+        for batch in source.scan():
             held.append(batch)
             size += batch.nbytes
             if size > SPOOL_ABOVE:
@@ -322,6 +337,10 @@ def row_hashes(batch: Batch, columns: Sequence[str], seed: int) -> npt.NDArray[n
     texts = []
     for name in sorted(columns):
         column = _widened(batch.column(batch.schema.get_field_index(name)))
+        if isinstance(column, pa.FixedShapeTensorArray):
+            rows = (row.tobytes() for row in column.drop_null().to_numpy_ndarray())
+            texts.append([next(rows) if there else None for there in column.is_valid().to_pylist()])
+            continue
         texts.append([None if value is None else _canonical(value) for value in column.to_pylist()])
     prefix = f"{seed}\x1e".encode()
     digests = b"".join(
@@ -379,7 +398,7 @@ def assign_parts(
     """
     chosen = [name for name in (group or key,) if name] or source.schema.names
     hashes, classes = [], []
-    for batch in source.batches(size=65_536):
+    for batch in source.scan():
         hashes.append(row_hashes(batch, chosen, seed))
         if label and not group:
             classes.append(row_hashes(batch, [label], 0))

@@ -108,6 +108,9 @@ def _overlaid(made: Any, seen: Any, want: pa.DataType) -> Any:
     """What was made, with the given cells over it; in lists element by element, whose nulls stay as made."""
     if seen.null_count == len(seen):
         return made
+    if isinstance(want, pa.BaseExtensionType):  # pixels, which if_else does not take
+        cells = pc.if_else(pc.is_valid(seen), seen.storage, made.storage)
+        return pa.ExtensionArray.from_storage(want, cells)
     if not (pa.types.is_list(want) or pa.types.is_large_list(want) or pa.types.is_fixed_size_list(want)):
         return pc.if_else(pc.is_valid(seen), seen.cast(want), made)
     merged = []

@@ -15,9 +15,12 @@ from genreg.data import empty_batch, single_batch, with_column
 from genreg.draft import Batch, Seeds
 from genreg.errors import UsageError, did_you_mean
 from genreg.form import Form, control, given_names
+from genreg.images import each_image, encoded
 from genreg.loading import open_source
 from genreg.options import Option, typed
 from genreg.specs import DataLoader
+
+MOST_BYTES = 1 << 30  # of the conditions of one run, which each sample carries
 
 Elsewhere: TypeAlias = Callable[[str], str | None]  # where a control that is no condition has its home
 
@@ -33,13 +36,19 @@ class Given:
     copies: int = 1  # samples for each row of a file
 
     def window(self, start: int, count: int) -> Given:
-        """The conditions of ``count`` samples from ``start`` on, one row for each, with their seeds."""
+        """The conditions of ``count`` samples from ``start`` on, one row for each, with their seeds.
+
+        Raises UsageError where they would take more than MOST_BYTES.
+        """
         seeds = self.seeds[start : start + count]
         at = (
             np.arange(start, start + len(seeds)) // max(self.copies, 1)
             if self.from_file
             else np.zeros(len(seeds), np.int64)
         )
+        if (size := self.batch.nbytes // max(self.batch.num_rows, 1)) * len(at) > MOST_BYTES:
+            way = "ask for fewer at a time, or give smaller images"
+            raise UsageError(f"{len(at):,} samples cannot carry {size:,} bytes of conditions each: {way}")
         passed = taken(self.passed, at) if self.passed else None
         return replace(self, batch=taken(self.batch, at), passed=passed, seeds=seeds, copies=1)
 
@@ -109,9 +118,9 @@ def read_given(
     elif key:
         raise UsageError(f"--key {key} names a column of a --given FILE, and none is given")
     for name, value in values.items():
-        target = form.given.field(resolve_name(form, name, f"--given {name}={value}", elsewhere))
+        target = form.given.field(resolve_name(form, name, _asked(name, value), elsewhere))
         if target.name in set_names:
-            raise UsageError(f"--given {name}={value}: {target.name} is given twice")
+            raise UsageError(f"{_asked(name, value)}: {target.name} is given twice")
         set_names.add(target.name)
         scalar = given_scalar(value, target, name)
         batch = with_column(batch, target, pa.array([scalar.as_py()] * rows, target.type))
@@ -143,6 +152,8 @@ def given_scalar(value: Any, target: pa.Field[Any], name: str) -> Any:
     try:
         if value is None:
             return pa.scalar(None, kind)
+        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            return pa.scalar(encoded(value, _asked(name, value)), kind)
         if isinstance(value, str) and value.startswith("@"):
             value = _file_or_text(value, name)
         if not isinstance(value, str) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
@@ -151,7 +162,12 @@ def given_scalar(value: Any, target: pa.Field[Any], name: str) -> Any:
             return pa.scalar(typed(Option(name, list), value, "--given "), kind)
         return pa.scalar(value).cast(kind)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
-        raise UsageError(f"--given {name}={value}: {name} takes {kind}") from None
+        raise UsageError(f"{_asked(name, value)}: {name} takes {kind}") from None
+
+
+def _asked(name: str, value: Any) -> str:
+    """How a condition was given, at the head of a message."""
+    return f"--given {name}={value}" if isinstance(value, (str, int, float, list, Path)) else f"--given {name}"
 
 
 def _file_or_text(value: str, name: str) -> str:
@@ -173,7 +189,7 @@ def _table(given: Any, loaders: Mapping[str, DataLoader]) -> Batch | None:
         if not Path(given).suffix and "://" not in str(given):
             raise UsageError(f"--given {given}: write NAME=VALUE, or a file such as {Path(given).name or 'rows'}.csv")
         source = open_source(given, loaders)
-        given = pa.Table.from_batches(list(source.batches(size=65_536)), source.schema)
+        given = pa.Table.from_batches(list(source.scan()), source.schema)
     elif hasattr(given, "columns") and hasattr(given, "to_dict"):
         given = pa.Table.from_pandas(given, preserve_index=False)
     if isinstance(given, pa.RecordBatch):
@@ -184,6 +200,9 @@ def _table(given: Any, loaders: Mapping[str, DataLoader]) -> Batch | None:
 
 
 def _cast(column: Any, target: pa.Field[Any], name: str) -> Any:
+    if pa.types.is_binary(target.type) or pa.types.is_large_binary(target.type):  # images, or the paths to them
+        cells = each_image(column) if isinstance(column.type, pa.BaseExtensionType) else column.to_pylist()
+        return pa.array([None if cell is None else encoded(cell, _asked(name, cell)) for cell in cells], target.type)
     try:
         return column.cast(target.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:

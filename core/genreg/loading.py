@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from genreg.data import Source
+from genreg.entrypoints import install_line
 from genreg.errors import DataError, UsageError, did_you_mean
+from genreg.images import WRITERS
 from genreg.options import bind, of_function, parse_call
-from genreg.specs import DataLoader
+from genreg.registry import read_registries
+from genreg.specs import DataLoader, Write
+
+T = TypeVar("T")
 
 
 def open_source(where: str | Path, loaders: Mapping[str, DataLoader], call: str | None = None) -> Source:
@@ -30,16 +37,33 @@ def open_source(where: str | Path, loaders: Mapping[str, DataLoader], call: str 
     return loader.read(str(where) if found else Path(where), **values)
 
 
-def by_suffix(path: Path, loaders: Mapping[str, DataLoader], *, writes: bool = False) -> DataLoader:
-    """The loader whose suffixes fit the path; raises UsageError with the suffixes that would."""
-    able = [loader for loader in loaders.values() if not writes or loader.write]
-    suffix = path.suffix.lower()
-    for loader in able:
-        if suffix in loader.suffixes:
-            return loader
-    known = ", ".join(sorted(suffix for loader in able for suffix in loader.suffixes))
-    asked = f"the suffix {suffix}" if suffix else "a folder" if path.is_dir() else "a name without suffix"
-    raise UsageError(f"{path}: {asked} has no {'writer' if writes else 'loader'}; there are: {known}")
+def by_suffix(path: Path, loaders: Mapping[str, DataLoader]) -> DataLoader:
+    """The loader whose suffixes fit the path (``/`` a folder); raises UsageError with the suffixes that would."""
+    return _of_suffix(path, {suffix: loader for loader in loaders.values() for suffix in loader.suffixes}, "loader")
+
+
+def writer_of(path: str | Path, loaders: Mapping[str, DataLoader]) -> Write:
+    """What writes the suffix, or the ``/`` at the end of text; raises UsageError with the suffixes that would."""
+    able = {suffix: one.write for one in loaders.values() if one.write for suffix in one.suffixes}
+    return _of_suffix(path, {**WRITERS, **able}, "writer")
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether a path is a folder, or text that ends as one that is yet to be made."""
+    return str(path).endswith("/") or os.path.isdir(path)  # noqa: PTH112 - pathlib raises where a name is too long
+
+
+def _of_suffix(path: str | Path, able: Mapping[str, T], what: str) -> T:
+    name = "/" if is_folder(path) else Path(path).name.lower()
+    for known in sorted(able, key=len, reverse=True):
+        if name.endswith(known):
+            return able[known]
+    suffix = "/" if name == "/" else Path(path).suffix.lower()
+    asked = "a folder" if suffix == "/" else f"the suffix {suffix}" if suffix else "a name without suffix"
+    plugins = read_registries().plugins if what == "loader" else {}
+    reader = next((plugin for plugin, known in plugins.items() if suffix in known.get("suffixes", [])), None)
+    way = f"{reader} reads it: {install_line(reader)}" if reader else f"there are: {', '.join(sorted(able))}"
+    raise UsageError(f"{path}: {asked} has no {what}; {way}")
 
 
 def by_scheme(scheme: str, loaders: Mapping[str, DataLoader]) -> DataLoader:

@@ -2,38 +2,64 @@
 
 from __future__ import annotations
 
+import base64
 import html
+import inspect
+import os
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from genreg.draft import Batch
-from genreg.files import new_file, refuse_existing
-from genreg.loading import by_suffix
+from genreg.draft import Array, Batch
+from genreg.errors import UsageError
+from genreg.files import new_file, new_folder, refuse_existing
+from genreg.images import LABELS, each_image, encode, image_columns, shown_factor
+from genreg.loading import is_folder, writer_of
 from genreg.specs import DataLoader
 
 WIDEST = 40  # columns of a cell on a terminal
 
 
 def write(
-    batches: Iterable[Batch], schema: pa.Schema, path: Path, loaders: Mapping[str, DataLoader], *, force: bool = False
+    batches: Iterable[Batch],
+    schema: pa.Schema,
+    path: str | Path,
+    loaders: Mapping[str, DataLoader],
+    *,
+    force: bool = False,
+    **about: Any,
 ) -> None:
-    """Stream batches to a file by its suffix, which appears whole or not at all; raises UsageError where it cannot."""
-    refuse_existing(path, force=force)
-    writer = by_suffix(path, loaders, writes=True).write
-    assert writer is not None
-    with new_file(path, force=force) as temporary:
-        writer(batches, schema, temporary)
+    """Stream batches to a file by its suffix, or to a folder where the path ends in ``/``: whole or not at all.
+
+    ``about`` (seeds, recipe) goes to a writer that has a parameter of that name. Raises UsageError where it cannot.
+    """
+    refuse_output(path, force=force)
+    writer = writer_of(path, loaders)
+    known = inspect.signature(writer).parameters
+    target = Path(path)
+    with new_folder(target, replace=force) if is_folder(path) else new_file(target, force=force) as temporary:
+        writer(batches, schema, temporary, **{name: value for name, value in about.items() if name in known})
+
+
+def refuse_output(path: str | Path, *, force: bool = False) -> None:
+    """Raise UsageError where writing to ``path`` would overwrite something unasked, or cannot succeed."""
+    folder = Path(path)
+    if not str(path).endswith("/") or not os.path.lexists(folder):
+        refuse_existing(folder, force=force)
+    elif not force:
+        raise UsageError(f"{path} is there already: choose another name, or --force to replace it")
+    elif not folder.is_dir() or any(file.suffix != ".png" and file.name != LABELS for file in folder.iterdir()):
+        raise UsageError(f"{path} is no folder of PNG files alone, so --force does not replace it: choose another name")
 
 
 def as_text(table: pa.Table) -> str:
     """Rows as aligned text: columns as wide as their cells, wide characters counted as two, null as ``-``."""
     if not table.num_columns:
         return ""
-    rows = [list(table.schema.names), *([shown(cell) for cell in row] for row in _rows(table))]
+    rows = [list(table.schema.names), *_rows(table, shown, lambda image: "<image {1} x {0}>".format(*image.shape))]
     widths = [max(width(row[at]) for row in rows) for at in range(table.num_columns)]
     numeric = [pa.types.is_integer(field.type) or pa.types.is_floating(field.type) for field in table.schema]
     return "\n".join(
@@ -48,10 +74,8 @@ def as_text(table: pa.Table) -> str:
 def as_html(table: pa.Table, most: int = 20) -> str:
     """The first rows as an HTML table, everything escaped."""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in table.schema.names)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(shown(cell))}</td>" for cell in row) + "</tr>"
-        for row in _rows(table.slice(0, most))
-    )
+    rows = _rows(table.slice(0, most), lambda cell: html.escape(shown(cell)), _as_tag)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     more = f"<p>… {table.num_rows:,} rows</p>" if table.num_rows > most else ""
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
 
@@ -72,5 +96,19 @@ def width(text: str) -> int:
     )
 
 
-def _rows(table: pa.Table) -> Iterable[tuple[Any, ...]]:
-    return zip(*(column.to_pylist() for column in table.columns), strict=True)
+def _as_tag(image: Array) -> str:
+    """An image as an HTML element that needs no file; a tiny one is enlarged, with its pixels kept apart."""
+    height, width = image.shape[:2]
+    style = f"width:{width * shown_factor(height, width)}px;image-rendering:pixelated"
+    return f'<img style="{style}" src="data:image/png;base64,{base64.b64encode(encode(image)).decode()}">'
+
+
+def _rows(table: pa.Table, show: Callable[[Any], str], picture: Callable[[Array], str]) -> Iterable[tuple[str, ...]]:
+    pictures = image_columns(table.schema)
+    columns = [
+        (show(None) if image is None else picture(image) for image in each_image(column))
+        if name in pictures
+        else map(show, column.to_pylist())
+        for name, column in zip(table.schema.names, table.columns, strict=True)
+    ]
+    return zip(*columns, strict=True)

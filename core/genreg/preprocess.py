@@ -22,7 +22,6 @@ from genreg.specs import Fitted, FittedMap, Preprocessor
 
 MOST_CATEGORIES = 10_000
 EXACT_WHOLE, EXACT_SPREAD = 2.0**52, 2.0**49  # whole numbers up to, and so far apart, survive an affine map in float64
-_SCAN = 65_536  # rows looked at together while a step is fitted
 
 
 class Step(NamedTuple):
@@ -114,7 +113,7 @@ def fit_steps(
 def cleaned(source: Source, step: Fitted) -> Source:
     """The source's rows after a clean step, which may be fewer."""
     apply = step.begin() if isinstance(step, CleanStep) and step.begin else step.apply
-    batches = [apply(batch) for batch in source.batches(size=_SCAN)]
+    batches = [apply(batch) for batch in source.scan()]
     schema = batches[0].schema if batches else source.schema
     return Source.of(pa.Table.from_batches(batches, schema), source.part)
 
@@ -170,7 +169,7 @@ def standardize(source: Source, *, columns: list[str] | None = None) -> Standard
     chosen = _chosen(source.schema, columns, "standardize", _is_number)
     count, mean, squares = (np.zeros(len(chosen)) for _ in range(3))
     low, high = np.full(len(chosen), np.inf), np.full(len(chosen), -np.inf)
-    for batch in source.batches(size=_SCAN):
+    for batch in source.scan():
         for at, name in enumerate(chosen):
             values = floats(batch, name)
             values = values[~np.isnan(values)]
@@ -260,7 +259,7 @@ def minmax(source: Source, *, columns: list[str] | None = None, low: float = 0.0
 def _extents(source: Source, names: Sequence[str]) -> tuple[Array, Array]:
     """The smallest and the largest value of each column; infinity and -infinity where there is none."""
     low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
-    for batch in source.batches(size=_SCAN):
+    for batch in source.scan():
         for at, name in enumerate(names):
             values = floats(batch, name)
             low[at] = np.fmin(low[at], np.fmin.reduce(values, initial=np.inf))
@@ -341,7 +340,7 @@ def categories(source: Source, *, columns: list[str] | None = None) -> Categorie
         if not (_is_text(kind) or pa.types.is_boolean(kind) or pa.types.is_integer(kind)):
             raise DataError(f"column {name} holds {kind}: categories are text, whole numbers or yes/no")
     seen: dict[str, set[Any]] = {name: set() for name in chosen}
-    for batch in source.batches(size=_SCAN):
+    for batch in source.scan():
         for name in chosen:
             seen[name].update(pc.unique(batch.column(name)).drop_null().to_pylist())
             if len(seen[name]) > MOST_CATEGORIES:
@@ -394,7 +393,7 @@ def fillna(
     if strategy not in ("mean", "median", "mode"):
         raise UsageError(f"--preprocess fillna: strategy={strategy}: there are mean, median, mode")
     fills: dict[str, Any] = {}
-    table = pa.Table.from_batches(list(source.batches(size=_SCAN)), source.schema)
+    table = pa.Table.from_batches(list(source.scan()), source.schema)
     for name in _chosen(source.schema, columns, "fillna", lambda _: True):
         column, want = table.column(name), table.schema.field(name).type
         if not column.null_count:
@@ -413,7 +412,7 @@ def clip(source: Source, *, columns: list[str] | None = None) -> CleanStep:
     """Make NaN missing, and pull infinities to the largest and smallest finite training values."""
     chosen = _chosen(source.schema, columns, "clip", lambda f: pa.types.is_floating(f.type))
     low, high = dict.fromkeys(chosen, np.inf), dict.fromkeys(chosen, -np.inf)
-    for batch in source.batches(size=_SCAN):
+    for batch in source.scan():
         for name in chosen:
             values = floats(batch, name)
             values = values[np.isfinite(values)]

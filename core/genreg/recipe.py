@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from genreg import __version__
-from genreg.draft import Seeds
+from genreg.draft import Batch, Seeds
 from genreg.errors import UsageError
 from genreg.files import new_file, sha256
+from genreg.images import embedded_recipe
 
 SUFFIX = ".recipe.json"
 MOST_SAMPLES = 100_000_000  # in one run: their seeds are held in memory
@@ -36,6 +39,15 @@ class Recipe:
     checkpoint: str | None = None  # sha256 over config and weights
     versions: Mapping[str, str] = field(default_factory=dict)
     recipe: int = 1  # the format
+
+    def text(self) -> str:
+        """The recipe as JSON."""
+        return json.dumps(asdict(self), ensure_ascii=False, indent=2, default=str) + "\n"
+
+    def of_seed(self, seed: int | None) -> Recipe:
+        """The recipe of one sample alone; the whole one where conditions differ from row to row."""
+        whole = seed is None or {"rows", "file"} & self.given.keys()
+        return self if whole else replace(self, seeds=str(seed), n=1)
 
 
 def parse_seeds(text: str) -> Seeds:
@@ -83,6 +95,13 @@ def keep_given(
     return kept | ({"file": str(file), "sha256": sha256(file)} if file is not None else {})
 
 
+def image_digest(given: Batch) -> str | None:
+    """The sha256 of all images among the conditions, so that a changed file is noticed; None without images."""
+    binary: list[Any] = [c for c in given.columns if pa.types.is_binary(c.type) or pa.types.is_large_binary(c.type)]
+    cells = [cell for column in binary for cell in column.drop_null().to_pylist()]
+    return hashlib.sha256(b"".join(hashlib.sha256(cell).digest() for cell in cells)).hexdigest() if cells else None
+
+
 def recipe_path(output: Path) -> Path:
     """The recipe that lies beside an output; a recipe's own path is itself."""
     return output if output.name.endswith(SUFFIX) else Path(f"{output}{SUFFIX}")
@@ -91,16 +110,18 @@ def recipe_path(output: Path) -> Path:
 def write_recipe(output: Path, recipe: Recipe) -> None:
     """Write the recipe beside its output, whole or not at all."""
     with new_file(recipe_path(output), force=True) as temporary:
-        temporary.write_text(json.dumps(asdict(recipe), ensure_ascii=False, indent=2, default=str) + "\n", "utf-8")
+        temporary.write_text(recipe.text(), "utf-8")
 
 
 def read_recipe(output: Path) -> Recipe:
-    """The recipe beside an output; raises UsageError where there is none or it is damaged."""
+    """The recipe beside an output, or inside a PNG; raises UsageError where there is none or it is damaged."""
     path = recipe_path(output)
-    if not os.path.isfile(path):  # noqa: PTH113 - pathlib raises where a name is too long
+    beside = os.path.isfile(path)  # noqa: PTH113 - pathlib raises where a name is too long
+    inside = None if beside else embedded_recipe(output)
+    if not beside and not inside:
         raise UsageError(f"{output} has no recipe beside it ({path.name})")
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = json.loads(inside or path.read_text("utf-8"))
         if found["recipe"] != 1:
             raise UsageError(f"{path}: recipe format {found['recipe']} is not known to this genreg")
         for name, kind in {
@@ -115,4 +136,4 @@ def read_recipe(output: Path) -> Recipe:
                 raise TypeError(f"{name} must be a {kind.__name__}")
         return Recipe(**found)
     except (ValueError, TypeError, KeyError) as error:
-        raise UsageError(f"{path} is no recipe: {error}") from None
+        raise UsageError(f"{output if inside else path} is no recipe: {error}") from None

@@ -14,6 +14,7 @@ ENTRY_KEYS: Mapping[str, type] = {
     "family": str, "summary": str, "makes": str, "weights": str, "files": dict, "defaults": dict, "license": str,
     "check": dict,
 }  # fmt: skip
+PLUGIN_KEYS: Mapping[str, type] = {"summary": str, "families": list, "models": dict, "suffixes": list}
 DEFAULTS: Mapping[str, type] = {"given": dict, "samplers": list, "options": dict}
 CHECK: Mapping[str, type] = {"given": dict, "expected_failures": dict}  # for genreg check: what to ask, what fails why
 WORDS: Mapping[type, str] = {str: "text", dict: "a mapping", list: "a list"}
@@ -56,7 +57,7 @@ def _mistakes(document: Any) -> Mistakes:
         elif key != "version":
             yield from (((key, name), "must be a mapping") for name in value if not isinstance(value[name], dict))
             for name, known in value.items() if key == "plugins" else ():
-                yield from _typed(known, {"summary": str, "families": list, "models": dict}, (key, name), ["summary"])
+                yield from _typed(known, PLUGIN_KEYS, (key, name), ["summary"])
                 yield from _entries(known.get("models", {}), (key, name, "models"))
 
 

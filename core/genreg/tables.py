@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from genreg.data import Source, noted, notes, single_batch
 from genreg.draft import Batch
 from genreg.errors import DataError
+from genreg.images import image_columns
 from genreg.specs import DataLoader
 
 BLOCK = 1 << 21  # bytes of text parsed at a time: no CSV row may be longer
@@ -636,7 +637,9 @@ def _refuse_nested(schema: pa.Schema, kind: str, way: str, *, lists: bool) -> No
         while lists and (types.is_list(leaf) or types.is_large_list(leaf) or types.is_fixed_size_list(leaf)):
             leaf = leaf.value_type
         if isinstance(leaf, pa.BaseExtensionType) or any(check(leaf) for check in refused):
-            raise DataError(f"column {entry.name} holds {entry.type}, which {kind} cannot hold: write {way}")
+            image = entry.name in image_columns(schema)
+            what, way = ("images", ".png, a folder (OUT/), .npz or .parquet") if image else (entry.type, way)
+            raise DataError(f"column {entry.name} holds {what}, which {kind} cannot hold: write {way}")
 
 
 def _join(*parts: Any, by: str = "") -> Any:

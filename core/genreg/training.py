@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,11 @@ class Roles:
     key: str | None = None
     drop: Sequence[str] = ()
     weight: str | None = None
+
+    def with_noted(self, schema: pa.Schema) -> Roles:
+        """The label that a loader noted (the class of an image), where none is named and it is no other role's."""
+        noted = named_with_role(schema, "label")
+        return self if self.label or noted in (self.group, self.key, *self.drop) else replace(self, label=noted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +126,7 @@ def prepare(
     source = spool(open_source(data, components.loaders, loader), folder)
     if not source.rows:
         raise DataError(f"{data} has no rows to train on")
+    roles = roles.with_noted(source.schema)
     parts = split_parts(source, roles, shares, seed, folder)
     columns = [name for name in source.schema.names if name not in {roles.group, roles.key, *roles.drop}]
     chosen = {part: with_roles(piece, columns, roles) for part, piece in parts.items()}
@@ -280,7 +286,7 @@ def refuse_untrainable(train: Source) -> None:
         raise DataError("the clean steps left no row to train on")
     distinct: dict[str, set[Any]] = {f.name: set() for f in train.schema if f.type in (pa.string(), pa.large_string())}
     filled = dict.fromkeys(train.schema.names, 0)
-    for batch in train.batches(size=65_536):
+    for batch in train.scan():
         refuse_not_finite(batch)
         refuse_wrong_weights(batch)
         _count(batch, filled, distinct)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,12 +18,22 @@ from genreg.api import LoadedModel, load
 from genreg.cli.common import echo_json, note, pairs, progress
 from genreg.draft import Batch, Planning
 from genreg.errors import UsageError
-from genreg.files import refuse_existing
 from genreg.generate import propose
 from genreg.given import Given
-from genreg.loading import by_suffix
-from genreg.outputs import as_text, write
-from genreg.recipe import Recipe, keep_given, parse_seeds, read_recipe, recipe_path, spell_seeds, versions, write_recipe
+from genreg.images import image_columns, write_picture
+from genreg.loading import writer_of
+from genreg.outputs import as_text, refuse_output, write
+from genreg.recipe import (
+    Recipe,
+    image_digest,
+    keep_given,
+    parse_seeds,
+    read_recipe,
+    recipe_path,
+    spell_seeds,
+    versions,
+    write_recipe,
+)
 from genreg.specs import Write
 from genreg.tables import write_csv, write_jsonl
 
@@ -43,7 +55,9 @@ OK = {"ok", "length"}
 )
 @click.option("--option", "options", multiple=True, metavar="K=V", help="How the model is loaded.")
 @click.option("--device", help="The same as --option device=…")
-@click.option("-o", "--output", metavar="OUT", help="Write to this file; its suffix says how. - is stdout.")
+@click.option(
+    "-o", "--output", metavar="OUT", help="Write to this file as its suffix says, or to a folder (OUT/). - is stdout."
+)
 @click.option("--recipe", metavar="OUT", help="Make the same samples as this output again.")
 @click.option("--registry", "registries", multiple=True, metavar="FILE", help="Read this registry file too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -59,12 +73,12 @@ def command(
         raise UsageError("name a model: genreg run NAME (genreg list shows them)")
     else:
         asked = _asked(name, condition, flags)
-    out = _output(flags["output"])
-    if out:
-        refuse_existing(out, force=flags["force"])
+    out: str | None = None if flags["output"] == "-" else flags["output"]  # text: a / at its end asks for a folder
+    if out is not None:
+        refuse_output(out, force=flags["force"])
     model = load(asked.recipe.model, options=asked.recipe.options, registries=registries)
     if out:
-        by_suffix(out, model.components.loaders, writes=True)
+        writer_of(out, model.components.loaders)
     digest = model.checkpoint.digest() if model.checkpoint else None
     if recipe and asked.recipe.checkpoint != digest:
         raise UsageError(f"{recipe}: {asked.recipe.model} is another checkpoint now than the one that made it")
@@ -80,24 +94,24 @@ def command(
         checkpoint=digest,
         versions=versions(model.components.owners.get(("families", model.family.name))),
     )
+    schema = model.schema(prepared)
+    out = out or _picture_name(model.name, made.seeds, schema, flags["output"])
     if flags["dry_run"]:
         echo_json(_planned(model, prepared, made, edits, out))
         return 0
     drawn = flags["seed"] is None and seeds is None and len(prepared.seeds)
     outcome = model.form.outcome(hasattr(model.model, "stream"))
     counted = Counted(model.generate(prepared, edits), outcome, f"seed {prepared.seeds[0]}" if drawn else None)
-    schema = model.schema(prepared)
     with progress("sampling", "samples", hidden=out is None and sys.stdout.isatty()) as report:
         batches = counted.reported(report, len(prepared.seeds))
         if out is None:
             _print(batches, schema, flags["as_json"], to_stdout=flags["output"] == "-")
         else:
-            write(batches, schema, out, model.components.loaders, force=flags["force"])
-            write_recipe(out, made)
-    if out and flags["as_json"]:
-        echo_json({"output": str(out), "recipe": str(recipe_path(out)), "rows": counted.rows, "seeds": made.seeds})
-    elif out:
-        note(f"wrote {out} ({counted.rows:,} rows) and {recipe_path(out).name}")
+            own = None if any(sampler.scope == "all" for sampler, _ in edits) else prepared.seeds
+            write(batches, schema, out, model.components.loaders, force=flags["force"], seeds=own, recipe=made)
+            write_recipe(Path(out), made)
+    if out:
+        _tell(out, counted.rows, made.seeds, flags)
     return 3 if counted.not_ok else 0
 
 
@@ -190,14 +204,19 @@ def _given(model: LoadedModel, asked: Asked) -> tuple[Given, dict[str, Any]]:
         else:
             values[first] = asked.bare
     given = model.given(table, values, key=asked.recipe.key)
+    digest, before = image_digest(given.batch), asked.recipe.given.get("images")
+    if before and before != digest:
+        raise UsageError("an image among the conditions has changed since the recipe was written")
+    images = {"images": digest} if digest else {}
     if isinstance(table, Path):
         whole = (
             pa.Table.from_batches([given.batch]).to_pylist()
             if given.batch.nbytes < 1 << 20 and not given.passed
             else None
         )
-        return given, keep_given(values, table, _plain(whole))
-    return given, keep_given(values, None, None) | ({"rows": _plain(table.to_pylist())} if table is not None else {})
+        return given, keep_given(values, table, _plain(whole)) | images
+    rows = {"rows": _plain(table.to_pylist())} if table is not None else {}
+    return given, keep_given(values, None, None) | rows | images
 
 
 def _plain(rows: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
@@ -209,13 +228,28 @@ def _plain(rows: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
     return kept if exact else None
 
 
-def _output(text: str | None) -> Path | None:
-    return None if text in (None, "-") else Path(str(text))
+def _picture_name(model: str, seeds: str, schema: pa.Schema, output: str | None) -> str | None:
+    """Where images go that were given no name: NAME-SEED.png, numbered where that is there; None for stdout."""
+    if not image_columns(schema) or (output == "-" and not sys.stdout.isatty()):
+        return None
+    if output == "-":
+        raise UsageError("-o -: the bytes of a picture are not for a terminal: leave it out, or name a file")
+    name = re.sub(r"[^\w.+-]+", "-", Path(model).name.partition("@")[0])
+    first = seeds.partition(",")[0].partition("-")[0]
+    names = (f"{name}-{first}{f'-{number}' if number > 1 else ''}.png" for number in itertools.count(1))
+    return next(found for found in names if not Path(found).exists())
 
 
-def _planned(
-    model: LoadedModel, given: Given, recipe: Recipe, edits: Sequence[Any], out: Path | None
-) -> dict[str, Any]:
+def _tell(out: str, rows: int, seeds: str, flags: Mapping[str, Any]) -> None:
+    if flags["as_json"]:
+        echo_json({"output": out, "recipe": str(recipe_path(Path(out))), "rows": rows, "seeds": seeds})
+    elif flags["output"] is None:
+        click.echo(out)
+    else:
+        note(f"wrote {out} ({rows:,} rows) and {recipe_path(Path(out)).name}")
+
+
+def _planned(model: LoadedModel, given: Given, recipe: Recipe, edits: Sequence[Any], out: str | None) -> dict[str, Any]:
     plan: Mapping[str, str] = {}
     if isinstance(model.model, Planning):
         plan = model.model.plan(
@@ -230,7 +264,7 @@ def _planned(
         "samplers": [{"name": sampler.name, **knobs} for sampler, knobs in edits],
         "options": recipe.options,
         "columns": {field.name: str(field.type) for field in model.schema(given)},
-        "output": str(out) if out else None,
+        "output": out,
         **plan,
     }
 
@@ -238,7 +272,11 @@ def _planned(
 def _print(batches: Iterator[Batch], schema: pa.Schema, as_json: bool, *, to_stdout: bool) -> None:
     """Rows on stdout: JSON lines, plain lines of a single text column, a table on a terminal, CSV in a pipe."""
     text_only = len(schema) == 1 and pa.types.is_string(schema.field(0).type)
-    if as_json:
+    if image_columns(schema):
+        with tempfile.TemporaryDirectory() as folder:
+            write_picture(batches, schema, path := Path(folder) / "out.png")
+            sys.stdout.buffer.write(path.read_bytes())
+    elif as_json:
         _stream(batches, schema, write_jsonl)
     elif text_only:
         for batch in batches:

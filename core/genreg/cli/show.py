@@ -15,6 +15,7 @@ from genreg.cli.common import echo_json
 from genreg.errors import NotFound, Unsupported, UsageError, did_you_mean
 from genreg.form import given_names
 from genreg.generate import propose
+from genreg.images import embedded_recipe
 from genreg.options import MISSING, of_function, of_model
 from genreg.plugins import Components, load_plugins
 from genreg.recipe import read_recipe, recipe_path
@@ -36,7 +37,8 @@ def command(what: str, registries: tuple[str, ...], as_json: bool) -> None:
 
 
 def _facts(what: str, registries: tuple[str, ...]) -> dict[str, Any]:
-    if os.path.isfile(recipe_path(Path(what))):  # noqa: PTH113 - pathlib raises where a name is too long
+    beside = os.path.isfile(recipe_path(Path(what)))  # noqa: PTH113 - pathlib raises where a name is too long
+    if beside or embedded_recipe(Path(what)):
         return {"output": what, **vars(read_recipe(Path(what)))}
     if os.path.isfile(what):  # noqa: PTH113
         raise UsageError(f"{what} has no recipe beside it: genreg did not make it, or the recipe was moved away")
