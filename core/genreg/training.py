@@ -141,10 +141,13 @@ def prepare(
         **({"weight": roles.weight} if roles.weight else {}),
     }
     plugin = components.owners["families", family]
-    schema = chosen["train"].schema
-    if roles.weight:
-        schema = schema.remove(schema.get_field_index(roles.weight))  # a weight is not sampled
+    schema = _sampled(chosen["train"].schema, roles)
     return Prepared(spec, plugin, config, loaded, schema, mapped, chain, record)
+
+
+def _sampled(schema: pa.Schema, roles: Roles) -> pa.Schema:
+    """The data's columns without the weight, which is not sampled."""
+    return schema.remove(schema.get_field_index(roles.weight)) if roles.weight else schema
 
 
 def _trainable(family: ModelFamily, roles: Roles) -> ModelFamily:
