@@ -1,7 +1,7 @@
 # What CI runs, in the environment that is active. `.ci/run` does the same from a new one.
 PACKAGES = core/genreg $(wildcard plugins/*/src)
 
-.PHONY: check check-all lint types test slow bench format
+.PHONY: check check-all lint types test slow bench format schema
 
 check: lint types test
 
@@ -22,6 +22,9 @@ slow:
 
 bench:
 	python benchmarks
+
+schema:  # for editors; a test keeps it in step
+	python -m genreg.registryschema > docs/registry.schema.json
 
 format:
 	ruff check --fix .

@@ -30,7 +30,8 @@ from sklearn.model_selection import train_test_split
 from genreg.data import Source, empty_batch, noted
 from genreg.draft import Array
 from genreg_nb.config import Config, columns
-from genreg_nb.model import NaiveBayes, densities, fit
+from genreg_nb.densities import densities
+from genreg_nb.model import NaiveBayes, fit
 from genreg_nb.statistics import gather
 
 SPLITS = 10

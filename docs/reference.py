@@ -22,7 +22,7 @@ from genreg.form import given_names
 from genreg.options import MISSING, Option, of_function, of_model
 from genreg.plugins import Components, load_plugins
 from genreg.registry import read_registries
-from genreg.registryfile import CHECK, DEFAULTS, ENTRY_KEYS, OFFERS, WORDS
+from genreg.registryfile import CHECK, DEFAULTS, ENTRY, FILE, NEEDED, OFFERS, WORDS
 from genreg.specs import summary
 from genreg.testing import CHECKS
 
@@ -40,20 +40,6 @@ KEYS = {  # of config.json
     "genreg.split": "the shares of the parts, and what rows were kept together by",
     "genreg.training": "data, rows, seed, steps, metrics and versions",
 }
-ENTRY = {  # of an entry in registry.yaml
-    "family": "which family loads it; needed",
-    "summary": "a phrase for `genreg list`; needed",
-    "makes": "table, sequence, text, image; needed",
-    "weights": "`pkg://DIST/FOLDER` beside its registry.yaml, `hf://ORG/REPO@COMMIT`, or a path; none: a remote API",
-    "files": "for each file of the checkpoint its `sha256` and `size`, which are verified",
-    "defaults": "what is meant where nothing is said",
-    "license": "of the weights, as SPDX spells it",
-    "check": "for `genreg check`",
-    "defaults.given": "conditions", "defaults.samplers": "calls such as `truncate:psi=0.7`",
-    "defaults.options": "how it is loaded",
-    "check.given": "conditions without which nothing can be drawn, such as a prompt",
-    "check.expected_failures": "names of checks that fail, each with the reason",
-}  # fmt: skip
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
@@ -214,8 +200,9 @@ def formats_page() -> str:
     text += "## A registry\n\nA `registry.yaml` holds `version: 1` and `models:`, a mapping from names to entries. The "
     text += "core's, each installed plugin's, the user's (`$XDG_CONFIG_HOME/genreg/registry.yaml`) and those of "
     text += "`--registry` are merged, and the later wins. An entry:\n\n"
-    nested = {f"defaults.{k}": t for k, t in DEFAULTS.items()} | {f"check.{k}": t for k, t in CHECK.items()}
-    rows = ((code(key), WORDS[kind], ENTRY[key]) for key, kind in {**ENTRY_KEYS, **nested}.items())
+    nested = {"defaults": DEFAULTS, "check": CHECK, "files.FILE": FILE}
+    keys = dict(ENTRY) | {f"{above}.{key}": field for above, own in nested.items() for key, field in own.items()}
+    rows = ((code(k), WORDS[kind], f"{said}{'; needed' if k in NEEDED else ''}") for k, (kind, said) in keys.items())
     text += table(("key", "type", ""), rows)
     text += (
         f"A plugin's own file also says what its hooks offer ({', '.join(map(code, OFFERS))}): that part is written "

@@ -641,6 +641,17 @@ def test_pixels_are_shuffled_every_row_once_and_the_same_from_any_start():
     assert np.array_equal(rest, whole[1024:])
 
 
+def test_the_order_of_a_shuffle_is_known_without_its_rows_however_large_they_are(monkeypatch):
+    monkeypatch.setattr("genreg.data.HELD", 1 << 14)
+    array = np.arange(3000, dtype=np.uint32).view(np.uint8).reshape(3000, 1, 1, 4).repeat(4, 1)
+    source = Source.of(pa.table({"image": images(array)}))
+    assert rows_within(source.table, 1 << 10, 4096) == 64
+    drawn = np.concatenate([pixels(batch.column(0))[:, 0, 0] for batch in source.batches(size=100, shuffle=5)])
+    assert np.array_equal(drawn.copy().view(np.uint32).ravel(), source.order(5))
+    assert sorted(source.order(5).tolist()) == list(range(3000))
+    assert len(Source.of(source.table.slice(0, 0)).order(5)) == 0
+
+
 def test_what_is_held_at_a_time_is_bounded_in_bytes():
     column = pa.ExtensionArray.from_storage(
         pa.fixed_shape_tensor(pa.uint8(), [256, 256, 3]),

@@ -64,7 +64,7 @@ def test_list_tells_of_an_override(genreg, registry_file):
     done = genreg("list", "--registry", mine)
     assert "better irises\n" in done.out
     assert f"         overrides the entry of {NB / 'registry.yaml'}\n" in done.out
-    (row,) = json.loads(genreg("list", "--registry", mine, "--json").out)
+    row = json.loads(genreg("list", "--registry", mine, "--json").out)[0]
     assert row["overrides"] == str(NB / "registry.yaml")
 
 
@@ -74,7 +74,7 @@ def test_the_working_folder_is_never_searched(tmp_path, monkeypatch, genreg):
     (tmp_path / "genreg" / "registry.yaml").write_text(entry("stranger"))
     monkeypatch.chdir(tmp_path)
     assert "stranger" not in genreg("list").out
-    assert genreg("list", "--registry", "registry.yaml", "-q").out == "nb-iris\nstranger\n"
+    assert genreg("list", "--registry", "registry.yaml", "-q").out == "nb-iris\nnb-penguins\nstranger\n"
 
 
 def test_a_model_that_two_plugins_claim_stays_with_the_first(distribution, genreg):
@@ -111,7 +111,11 @@ MISTAKES = {  # the file -> line, key: what is wrong
     entry("a", more=", weights: 3"): "line 3, models.a.weights: must be text",
     entry("a", more=", files: [a]"): "line 3, models.a.files: must be a mapping",
     entry("a", more=", files: {config.json: 3}"): "line 3, models.a.files.config.json: must be a mapping",
+    entry("a", more=", files: {config.json: {sha: x}}"): "line 3, models.a.files.config.json.sha: there is no key sha; did you mean sha256?",
+    entry("a", more=", files: {config.json: {size: big}}"): "line 3, models.a.files.config.json.size: must be a whole number",
     entry("a", more=", defaults: {sampler: []}"): "line 3, models.a.defaults.sampler: there is no key sampler; did you mean samplers?",
+    entry("a", more=", files: {config.json: {sha: x}}"): "line 3, models.a.files.config.json.sha: there is no key sha; did you mean sha256?",
+    entry("a", more=", files: {config.json: {size: big}}"): "line 3, models.a.files.config.json.size: must be a whole number",
     entry("a", more=", defaults: {samplers: x}"): "line 3, models.a.defaults.samplers: must be a list",
     entry("a", more=", defaults: {given: []}"): "line 3, models.a.defaults.given: must be a mapping",
     entry("a") + "  b: {}\n  a: {}\n": "line 5, models.a: a is there twice",
@@ -173,7 +177,7 @@ def test_an_unknown_name_gets_a_suggestion():
     registry = read_registries()
     with pytest.raises(NotFound, match=r"^there is no model nb-irs; did you mean nb-iris\?$"):
         registry.entry("nb-irs")
-    with pytest.raises(NotFound, match=r"^there is no model zebra; there are: nb-iris$"):
+    with pytest.raises(NotFound, match=r"^there is no model zebra; there are: nb-iris, nb-penguins$"):
         registry.entry("zebra")
 
 
@@ -205,7 +209,7 @@ def test_an_entry_whose_plugin_is_missing_gets_its_install_line(genreg, registry
         assert (rows[name]["installed"], rows[name]["plugin"], rows[name]["install"]) == (False, "genreg-dream", line)
         done = genreg("run", name, "--registry", path)
         assert (done.code, done.line) == (2, f"{name} needs genreg-dream, which is not installed: {line}")
-    assert genreg("list", "--registry", path, "-q", "--installed").out == "nb-iris\n"
+    assert genreg("list", "--registry", path, "-q", "--installed").out == "nb-iris\nnb-penguins\n"
     assert genreg("list", "--registry", path, "-q", "--makes", "image").out == "dream-sheep\ngoats\n"
     assert genreg("list", "--registry", path, "-q", "--family", "dream").out == "dream-sheep\ngoats\n"
 
@@ -301,10 +305,10 @@ def test_registered_files_are_verified(tmp_path):
 
     path = tmp_path / "config.json"
     assert refusal({"config.json": {"size": 3_000}}) == (
-        f"{path} has 2 bytes, and 3,000 are registered: the file was changed"
+        f"{path} has 2 bytes, and 3,000 are registered, so it was changed: install the package again"
     )
     assert refusal({"config.json": {"sha256": "0" * 64}}) == (
-        f"{path} is not the file that is registered (sha256 differs): install it again"
+        f"{path} is not the file that is registered (sha256 differs): install the package again"
     )
     assert refusal({"model.safetensors": right}) == (
         f"{tmp_path / 'model.safetensors'} is missing, though it is registered: install the package again"

@@ -36,7 +36,7 @@ finally:
 
 
 TOLD = "print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
-LIGHT = {"cli", "cli.list", "entrypoints", "errors", "registry", "registryfile"}
+LIGHT = {"cli", "cli.list", "entrypoints", "errors", "registry", "registryfile", "wide"}
 
 
 def imported(script: str, *arguments: str) -> set[str]:

@@ -749,3 +749,15 @@ def test_a_family_that_takes_no_weights_says_so(write, tmp_path, weighted, proce
         genreg.train("slope", write(COUNTED), out=tmp_path / "m", weight="n")
     line = process("train", "nb", "--data", write(COUNTED), "--weight", "m", "-o", tmp_path / "m", "--dry-run").line
     assert line.startswith("--weight m: ")
+
+
+def test_a_row_of_weight_two_counts_as_two_rows(write, tmp_path):
+    genreg.train(
+        "nb", write("k,x,n\na,1,2\na,2.5,1\nb,3,1\nb,5,0\n"), out=tmp_path / "w", weight="n", label="k", split="1"
+    )
+    genreg.train("nb", write("k,x\na,1\na,1\na,2.5\nb,3\n"), out=tmp_path / "r", label="k", split="1")
+    one, two = (Weights.open(tmp_path / name / WEIGHTS) for name in "wr")
+    assert one.header == two.header
+    for name in one.header:
+        np.testing.assert_allclose(one.numpy(name), two.numpy(name), rtol=1e-12, err_msg=name)
+    assert genreg.load(tmp_path / "w").sample(1, seed=0).table.schema.names == ["k", "x"]

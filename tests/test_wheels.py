@@ -141,8 +141,9 @@ def genreg(alone: Path, *arguments: str, cwd: Path) -> str:
 
 
 def test_the_wheels_alone_list_their_model(alone: Path, tmp_path: Path) -> None:
-    (model,) = json.loads(genreg(alone, "list", "--installed", "--json", cwd=tmp_path))
-    assert (model["name"], model["plugin"], model["installed"]) == ("nb-iris", "genreg-nb", True)
+    models = json.loads(genreg(alone, "list", "--installed", "--json", cwd=tmp_path))
+    assert [model["name"] for model in models] == ["nb-iris", "nb-penguins"]
+    assert all((model["plugin"], model["installed"]) == ("genreg-nb", True) for model in models)
 
 
 def test_the_wheels_alone_draw_the_same_samples(alone: Path, tmp_path: Path) -> None:

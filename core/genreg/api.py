@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,17 +14,20 @@ import numpy as np
 import pyarrow as pa
 
 from genreg import checkpoint as checkpoints
+from genreg.data import Source
 from genreg.draft import Array, Batch, Model, Seeds, Streaming
 from genreg.errors import CheckpointError, UsageError
 from genreg.form import Form
 from genreg.generate import generate
-from genreg.given import Given, read_given
+from genreg.given import Given, as_table, read_given
 from genreg.images import as_pillow, contact_sheet, each_image, encode, image_columns
+from genreg.loading import open_source
 from genreg.options import bind, build, of_function, of_model, parse_call
 from genreg.plugins import Components, load_plugins
 from genreg.preprocess import Chain, restore_chain
 from genreg.recipe import MOST_SAMPLES
-from genreg.registry import Entry, Registry, read_registries
+from genreg.registry import Entry, Registry, read_registries, user_file
+from genreg.scoring import Scorer
 from genreg.specs import ModelFamily, Sampler
 from genreg.weights import resolve
 
@@ -32,10 +36,11 @@ CHUNK = 1 << 16  # samples whose conditions are laid out at a time
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Generated rows: an Arrow table that knows its seeds, saves itself and shows itself in a notebook."""
+    """Rows that a model made: an Arrow table that knows its seeds, saves itself and shows itself in a notebook."""
 
     table: pa.Table
     seeds: Seeds
+    summary: Mapping[str, Any] = field(default_factory=dict)  # of scores: rows, mean_log_prob, impossible, accuracy
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -112,6 +117,25 @@ class LoadedModel:
         edits = self.samplers(samplers)
         batches = list(self.generate(prepared, edits, batch=batch))
         return Samples(pa.Table.from_batches(batches), prepared.seeds)
+
+    def score(self, data: Any, *, key: str | None = None, loader: str | None = None, seed: int = 0) -> Samples:
+        """How probable rows are (``log_prob``, in nats and the data's units), and what the family infers of them.
+
+        ``data`` is a file or a table (Arrow or pandas); ``key`` names a column to keep beside the scores. Raises
+        Unsupported where the family can do neither, DataError for data that does not fit the model.
+        """
+        scorer = self.scorer(data, key=key, loader=loader, seed=seed)
+        table = pa.Table.from_batches(list(scorer.batches()))
+        return Samples(table, np.arange(len(table), dtype=np.uint64) + np.uint64(seed), scorer.summary())
+
+    def scorer(self, data: Any, *, key: str | None = None, loader: str | None = None, seed: int = 0) -> Scorer:
+        """The same, batch by batch."""
+        source = (
+            open_source(data, self.components.loaders, loader)
+            if isinstance(data, (str, Path))
+            else Source.of(as_table(data, "data takes a table or a file"))
+        )
+        return Scorer(self.model, self.form, source, key, seed)
 
     def given(self, given: Any, values: Mapping[str, Any], *, key: str | None = None) -> Given:
         """Conditions from a mapping, table or file and from single values, over the entry's defaults."""
@@ -209,8 +233,11 @@ def locate(name: str, registry: Registry) -> tuple[Entry | None, Path | None]:
     """What a name on the command line stands for: an entry with its folder (if it has weights), or a folder."""
     if name in registry.entries:
         entry = registry.entry(name)
-        base = Path(entry.origin).parent
-        return entry, resolve(entry.weights, base=base, files=entry.files) if entry.weights else None
+        if not entry.weights:
+            return entry, None
+        own = f"genreg add {name} {shlex.quote(entry.weights)} --force names it as it is now"
+        mend = {"mend": own} if entry.origin == user_file() else {}
+        return entry, resolve(entry.weights, base=Path(entry.origin).parent, files=entry.files, **mend)
     if "://" in name or "/" in name or os.path.isdir(name):  # noqa: PTH112 - pathlib raises where a name is too long
         return None, resolve(name)
     return registry.entry(name), None  # raises, with a close name

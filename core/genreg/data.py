@@ -79,19 +79,35 @@ class Source:
                 yield batch.slice(max(start, 0))
             start -= batch.num_rows
 
-    def _shuffled(self, size: int, seed: int, start: int) -> Iterator[Batch]:
+    @property
+    def _at_hand(self) -> pa.Table:
         if self.table is None:
             raise AssertionError("only a source over a table can be shuffled: spool it first")
-        block = rows_within(self.table, HELD // BUFFER, BLOCK)
-        order = shuffled(-(-self.table.num_rows // block), seed, step=0)
+        return self.table
+
+    def order(self, seed: int) -> npt.NDArray[np.int64]:
+        """The row numbers in the order that ``batches`` yields them when shuffled: int64 [rows]."""
+        buffers = [np.concatenate([np.arange(at, at + n) for at, n in spans])[i] for spans, i in self._buffers(seed)]
+        return np.concatenate([np.empty(0, np.int64), *buffers])
+
+    def _buffers(self, seed: int) -> Iterator[tuple[list[tuple[int, int]], npt.NDArray[np.int64]]]:
+        """What a shuffle mixes at a time: blocks of rows as (start, count), and the order of their rows."""
+        table = self._at_hand
+        rows = table.num_rows
+        block = rows_within(table, HELD // BUFFER, BLOCK)
+        blocks = shuffled(-(-rows // block), seed, step=0).tolist()
+        for buffer, at in enumerate(range(0, len(blocks), BUFFER)):
+            spans = [(number * block, min(block, rows - number * block)) for number in blocks[at : at + BUFFER]]
+            yield spans, shuffled(sum(count for _, count in spans), seed, step=buffer + 1)
+
+    def _shuffled(self, size: int, seed: int, start: int) -> Iterator[Batch]:
+        table = self._at_hand
         left: list[pa.Table] = []
-        for group, at in enumerate(range(0, len(order), BUFFER)):
-            blocks = [self.table.slice(int(number) * block, block) for number in order[at : at + BUFFER]]
-            rows = sum(piece.num_rows for piece in blocks)
-            if start >= rows:
-                start -= rows
+        for spans, order in self._buffers(seed):
+            if start >= len(order):
+                start -= len(order)
                 continue
-            mixed = pa.concat_tables(blocks).take(shuffled(rows, seed, step=group + 1)[start:])
+            mixed = pa.concat_tables([table.slice(*span) for span in spans]).take(order[start:])
             start, left = 0, [*left, mixed]
             ready = pa.concat_tables(left)
             whole = ready.num_rows - ready.num_rows % size
@@ -238,6 +254,8 @@ def conform(batch: Batch, schema: pa.Schema) -> Batch:
 def conform_column(column: Any, field: pa.Field[Any]) -> Any:
     """One column in the field's type, rounded and clipped."""
     want = field.type
+    if column.type == want and not field.metadata:
+        return column
     if pa.types.is_float16(column.type):
         column = column.cast(pa.float32())
     if pa.types.is_floating(column.type):

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genreg.data import conform, no_columns, noted, untimed, with_column
-from genreg.draft import Array, Batch, Scoring, Seeds
+from genreg.draft import Array, Batch, Inferring, Scoring, Seeds
 from genreg.errors import PluginError, Unsupported, UsageError
 from genreg.preprocess import Chain
 from genreg.specs import Condition
@@ -61,20 +61,27 @@ class Form:
 
     def into_model(self, given: Batch) -> Batch:
         """``given`` as the model sees it: data columns through the maps, every condition in its declared type."""
-        out = no_columns(given.num_rows)
+        fields: list[Any] = []
+        columns: list[Any] = []
+        data, model = set(self.schema.names), set(self.columns.names)
         for name, condition in zip(given_names(self.conditions), self.conditions, strict=True):
             column = given.column(name)
-            if pa.types.is_floating(column.type) and not pc.all(pc.is_finite(column), min_count=0).as_py():
+            nothing = column.null_count == len(column)
+            floating = not nothing and pa.types.is_floating(column.type)
+            if floating and not pc.all(pc.is_finite(column), min_count=0).as_py():
                 raise UsageError(f"{name}: NaN and infinity cannot be given; leave out what is not known")
             declared = pa.field(name, condition.type)
-            if condition.column is not None and condition.column in self.schema.names:
-                one = pa.RecordBatch.from_arrays([column], schema=pa.schema([self.schema.field(condition.column)]))
-                column = self.chain.apply(one, given=True).column(0)
-                if condition.column in self.columns.names:
+            if condition.column in data:
+                if not nothing:
+                    one = pa.RecordBatch.from_arrays([column], schema=pa.schema([self.schema.field(condition.column)]))
+                    column = self.chain.apply(one, given=True).column(0)
+                if condition.column in model:
                     declared = self.columns.field(condition.column).with_name(name)
             column = untimed(column) if pa.types.is_floating(declared.type) else column
-            out = with_column(out, declared, column.cast(declared.type))
-        return out
+            fields.append(declared)
+            kind: Any = declared.type
+            columns.append(pa.nulls(len(column), kind) if nothing else column.cast(kind))
+        return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields)) if fields else no_columns(given.num_rows)
 
     def out_of_model(self, rendered: Batch, given: Batch, rows: Array) -> Batch:
         """Samples in the user's form: maps undone, rounded, and the given cells written over, bit for bit.
@@ -87,6 +94,8 @@ class Form:
         samples = conform(self.chain.undo(conform(rendered, self.columns)), self.schema)
         at = pa.array(rows, pa.int64(), mask=np.asarray(rows) < 0)
         for name, condition in zip(given_names(self.conditions), self.conditions, strict=True):
+            if given.column(name).null_count == given.num_rows:
+                continue
             if condition.column is not None and condition.column in self.schema.names:
                 target = self.schema.field(condition.column)
                 seen = given.column(name).take(at)
@@ -97,11 +106,20 @@ class Form:
         """log p of each row in the data's units: float64 [n], in nats. Raises Unsupported where the model cannot."""
         if not isinstance(model, Scoring):
             raise Unsupported("this family has no log_prob")
-        present = [name for name in self.schema.names if name in batch.schema.names]
-        exact = [noted(self.schema.field(name), decimals=None) for name in present]  # of the value, not of its rounding
-        data = conform(batch.select(present), pa.schema(exact))
+        data = conform(batch, self.scored(batch.schema))
         mapped = conform(self.chain.apply(data), self.columns)
         return np.asarray(model.log_prob(mapped, seeds), np.float64) + self.chain.log_jacobian(data)
+
+    def infer(self, model: Inferring, batch: Batch, seeds: Seeds) -> Batch:
+        """What the model infers of each row, in the data's units. Raises Unsupported where the model cannot."""
+        if not isinstance(model, Inferring):
+            raise Unsupported("this family has no infer")
+        data = conform(batch, self.scored(batch.schema))
+        return self.chain.undo(model.infer(conform(self.chain.apply(data), self.columns), seeds))
+
+    def scored(self, there: pa.Schema) -> pa.Schema:
+        """The data's columns that are there, exact: log p is that of the value, not of its rounding."""
+        return pa.schema([noted(field, decimals=None) for field in self.schema if field.name in there.names])
 
 
 def _overlaid(made: Any, seen: Any, want: pa.DataType) -> Any:

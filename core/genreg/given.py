@@ -190,13 +190,18 @@ def _table(given: Any, loaders: Mapping[str, DataLoader]) -> Batch | None:
             raise UsageError(f"--given {given}: write NAME=VALUE, or a file such as {Path(given).name or 'rows'}.csv")
         source = open_source(given, loaders)
         given = pa.Table.from_batches(list(source.scan()), source.schema)
-    elif hasattr(given, "columns") and hasattr(given, "to_dict"):
-        given = pa.Table.from_pandas(given, preserve_index=False)
-    if isinstance(given, pa.RecordBatch):
-        return given
-    if isinstance(given, pa.Table):
-        return single_batch(given)
-    raise UsageError(f"given takes a mapping, a table or a file, not {type(given).__name__}")
+    return single_batch(as_table(given, "given takes a mapping, a table or a file"))
+
+
+def as_table(rows: Any, wanted: str) -> pa.Table:
+    """Rows at hand (Arrow or pandas) as a table; raises UsageError, beginning with ``wanted``, for anything else."""
+    if isinstance(rows, pa.RecordBatch):
+        return pa.Table.from_batches([rows])
+    if hasattr(rows, "columns") and hasattr(rows, "to_dict"):
+        rows = pa.Table.from_pandas(rows, preserve_index=False)
+    if isinstance(rows, pa.Table):
+        return rows
+    raise UsageError(f"{wanted}, not {type(rows).__name__}")
 
 
 def _cast(column: Any, target: pa.Field[Any], name: str) -> Any:

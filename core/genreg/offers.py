@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import click
+
+from genreg.cli import load_verb
+from genreg.entrypoints import COMMANDS, scan
 from genreg.errors import PluginError
 from genreg.options import of_function, of_model
 from genreg.plugins import Components
@@ -14,7 +18,7 @@ MARK = "# What the hooks offer, written by `genreg offers --write`: edit the hoo
 
 
 def offers(components: Components, dist: str) -> dict[str, dict[str, Any]]:
-    """Families, samplers, loaders and preprocessors of one distribution, with summaries and knobs.
+    """Families, samplers, loaders, preprocessors and commands of one distribution, with summaries and knobs.
 
     Raises PluginError where the plugin is broken or not installed.
     """
@@ -39,7 +43,19 @@ def offers(components: Components, dist: str) -> dict[str, dict[str, Any]]:
                 found[kind][name] = {"summary": summary(call), "knobs": [option.name for option in of_function(call)]}
                 if kind == "loaders":
                     found[kind][name] |= {"suffixes": list(component.suffixes), "schemes": list(component.schemes)}
+    verbs = [point for point in scan() if point.group == COMMANDS and point.dist == dist]
+    found["commands"] = {point.name: _command(load_verb(point)) for point in verbs}
     return {kind: dict(sorted(named.items())) for kind, named in found.items() if named}
+
+
+def _command(command: click.Command) -> dict[str, Any]:
+    """A verb's summary, its options, and the verbs of a group."""
+    first = (command.short_help or command.help or "").strip().partition("\n")[0].rstrip(".")
+    shown = [one for one in command.params if isinstance(one, click.Option) and not one.hidden]
+    options = [name for one in shown for name in one.opts]
+    within = command.commands if isinstance(command, click.Group) else {}
+    nested = {"commands": {name: _command(one) for name, one in sorted(within.items())}} if within else {}
+    return {"summary": first, "options": options, **nested}
 
 
 def with_offers(text: str, offered: dict[str, dict[str, Any]]) -> str:

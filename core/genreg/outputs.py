@@ -6,7 +6,6 @@ import base64
 import html
 import inspect
 import os
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from genreg.files import new_file, new_folder, refuse_existing
 from genreg.images import LABELS, each_image, encode, image_columns, shown_factor
 from genreg.loading import is_folder, writer_of
 from genreg.specs import DataLoader
+from genreg.wide import padded, width
 
 WIDEST = 40  # columns of a cell on a terminal
 
@@ -64,7 +64,7 @@ def as_text(table: pa.Table) -> str:
     numeric = [pa.types.is_integer(field.type) or pa.types.is_floating(field.type) for field in table.schema]
     return "\n".join(
         "  ".join(
-            " " * (w - width(cell)) + cell if right else cell + " " * (w - width(cell))
+            " " * (w - width(cell)) + cell if right else padded(cell, w)
             for cell, w, right in zip(row, widths, numeric, strict=True)
         ).rstrip()
         for row in rows
@@ -87,13 +87,6 @@ def shown(cell: Any) -> str:
     text = f"<{len(cell):,} bytes>" if isinstance(cell, bytes) else str(cell)
     text = "".join(char if char.isprintable() else " " for char in text)
     return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
-
-
-def width(text: str) -> int:
-    """How many columns of a terminal the text takes: CJK characters take two."""
-    return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
-    )
 
 
 def _as_tag(image: Array) -> str:

@@ -124,6 +124,7 @@ def categorical(seeds: Seeds, log_p: Array, *, stream: int, step: int = 0) -> np
         )
     p = np.exp(log_p - top)
     cdf = np.cumsum(p, -1)
-    u = uniform(seeds, stream=stream, step=step)[:, None] * cdf[..., -1:]  # below the total after rounding too
-    drawn: npt.NDArray[np.int64] = (cdf <= u).sum(-1)
+    u = uniform(seeds, stream=stream, step=step) * cdf[..., -1]  # below the total after rounding too
+    drawn: npt.NDArray[np.int64]
+    drawn = np.searchsorted(cdf, u, side="right") if cdf.ndim == 1 else (cdf <= u[:, None]).sum(-1)
     return drawn

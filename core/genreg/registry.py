@@ -64,11 +64,16 @@ def read_registries(extra: Iterable[str] = ()) -> Registry:
                 _merge(registry, os.path.join(folder, "registry.yaml"), point.dist)
             except RegistryError as error:
                 registry.problems.append(str(error))
-    config = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
-    user = os.path.join(config, "genreg", "registry.yaml")
+    user = user_file()
     for path in [*([user] if os.path.isfile(user) else []), *extra]:
         _merge(registry, path, None)
     return registry
+
+
+def user_file() -> str:
+    """The user's own registry.yaml, there or not."""
+    config = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
+    return os.path.join(config, "genreg", "registry.yaml")
 
 
 def core_file() -> str:

@@ -10,29 +10,62 @@ from typing import Any, TypeAlias
 from genreg.errors import RegistryError, did_you_mean
 
 OFFERS = ("families", "samplers", "loaders", "preprocessors", "commands")
-ENTRY_KEYS: Mapping[str, type] = {
-    "family": str, "summary": str, "makes": str, "weights": str, "files": dict, "defaults": dict, "license": str,
-    "check": dict,
-}  # fmt: skip
-PLUGIN_KEYS: Mapping[str, type] = {"summary": str, "families": list, "models": dict, "suffixes": list}
-DEFAULTS: Mapping[str, type] = {"given": dict, "samplers": list, "options": dict}
-CHECK: Mapping[str, type] = {"given": dict, "expected_failures": dict}  # for genreg check: what to ask, what fails why
-WORDS: Mapping[type, str] = {str: "text", dict: "a mapping", list: "a list"}
+Fields: TypeAlias = Mapping[Any, tuple[type, str]]  # what may be there, and what it is for
+ENTRY: Fields = {
+    "family": (str, "The model family, such as nb"),
+    "summary": (str, "One line that `genreg list` shows"),
+    "makes": (str, "What comes out: table, sequence, text or image"),
+    "weights": (
+        str,
+        "A folder (relative to this file), pkg://dist/folder, hf://org/repo@commit; none: remote",
+    ),
+    "files": (dict, "The checkpoint's files by name, verified before they are read"),
+    "defaults": (dict, "What a run takes unless it is told otherwise"),
+    "license": (str, "Of the weights, as SPDX spells it"),
+    "check": (dict, "What `genreg check` gives and expects"),
+}
+FILE: Fields = {"sha256": (str, "Hex digest"), "size": (int, "In bytes")}
+DEFAULTS: Fields = {
+    "given": (dict, "Conditions by name"),
+    "samplers": (list, "Calls, such as truncate:psi=0.7"),
+    "options": (dict, "How the model is loaded, by name"),
+}
+CHECK: Fields = {
+    "given": (dict, "Conditions without which nothing can be drawn, such as a prompt"),
+    "expected_failures": (dict, "Names of checks that fail, each with the reason"),
+}
+PLUGIN: Fields = {
+    "summary": (str, "One line that `genreg plugins` shows"),
+    "families": (list, "The families that it brings"),
+    "models": (dict, "The entries that it brings"),
+    "suffixes": (list, "The suffixes of files that its loaders read"),
+}
+WORDS: Mapping[type, str] = {str: "text", dict: "a mapping", list: "a list", int: "a whole number"}
+NEEDED = ("family", "summary", "makes")  # of an entry
 NAME = re.compile(r"\w[\w.+-]*")
 Mistakes: TypeAlias = Iterator[tuple[tuple[Any, ...], str]]  # the keys that lead there, and what is wrong
 
 
 def read_file(path: str) -> dict[str, Any]:
     """One registry file, checked; raises RegistryError naming file, line and key."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            text = file.read()
+    except OSError as error:
+        raise RegistryError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise RegistryError(f"{path} is not YAML: {error}") from None
+    return parse(text, path)
+
+
+def parse(text: str, path: str) -> dict[str, Any]:
+    """The text of a registry file, checked; raises RegistryError naming file, line and key."""
     import yaml
 
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(file.read())
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
         node = loader.get_single_node()
         document = loader.construct_document(node) if node else {}
-    except OSError as error:
-        raise RegistryError(f"{path} cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RegistryError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     for keys, message in chain(_twice(node), _mistakes(document)):  # lazily: the first ends it
@@ -57,7 +90,7 @@ def _mistakes(document: Any) -> Mistakes:
         elif key != "version":
             yield from (((key, name), "must be a mapping") for name in value if not isinstance(value[name], dict))
             for name, known in value.items() if key == "plugins" else ():
-                yield from _typed(known, PLUGIN_KEYS, (key, name), ["summary"])
+                yield from _typed(known, PLUGIN, (key, name), ["summary"])
                 yield from _entries(known.get("models", {}), (key, name, "models"))
 
 
@@ -68,22 +101,21 @@ def _entries(models: Mapping[Any, Any], above: tuple[Any, ...]) -> Mistakes:
         elif not isinstance(entry, dict):
             yield (*above, name), "must be a mapping"
         else:
-            yield from _typed(entry, ENTRY_KEYS, (*above, name), ["family", "summary", "makes"])
+            yield from _typed(entry, ENTRY, (*above, name), NEEDED)
             yield from _typed(entry.get("defaults", {}), DEFAULTS, (*above, name, "defaults"))
             yield from _typed(entry.get("check", {}), CHECK, (*above, name, "check"))
             files = entry.get("files", {})
             for file in files:
-                yield from _typed({file: files[file]}, {file: dict}, (*above, name, "files"))
+                yield from _typed({file: files[file]}, {file: (dict, "")}, (*above, name, "files"))
+                yield from _typed(files[file], FILE, (*above, name, "files", file))
 
 
-def _typed(
-    found: Mapping[Any, Any], known: Mapping[Any, type], above: tuple[Any, ...], needed: Iterable[str] = ()
-) -> Mistakes:
+def _typed(found: Mapping[Any, Any], known: Fields, above: tuple[Any, ...], needed: Iterable[str] = ()) -> Mistakes:
     for key, value in found.items():
         if key not in known:
             yield (*above, key), f"there is no key {key}{did_you_mean(str(key), known)}"
-        elif not isinstance(value, known[key]):
-            yield (*above, key), f"must be {WORDS[known[key]]}"
+        elif not isinstance(value, known[key][0]):
+            yield (*above, key), f"must be {WORDS[known[key][0]]}"
     yield from ((above, f"{key} is missing") for key in needed if key not in found)
 
 

@@ -11,11 +11,17 @@ from genreg.errors import CheckpointError, UsageError
 from genreg.files import sha256
 
 
-def resolve(reference: str, *, base: Path | None = None, files: Mapping[str, Mapping[str, Any]] | None = None) -> Path:
+def resolve(
+    reference: str,
+    *,
+    base: Path | None = None,
+    files: Mapping[str, Mapping[str, Any]] | None = None,
+    mend: str = "install the package again",
+) -> Path:
     """The local folder of ``pkg://dist/folder``, ``hf://org/repo@commit`` or a path (relative to ``base``).
 
-    ``files`` (name -> sha256, size) is checked where given. Raises UsageError for a reference that cannot be resolved,
-    CheckpointError for a file that is not the one registered.
+    ``files`` (name -> sha256, size) is checked where given; ``mend`` says what to do where they differ. Raises
+    UsageError for a reference that cannot be resolved, CheckpointError for a file that is not the one registered.
     """
     if reference.startswith("hf://"):
         raise UsageError(
@@ -23,20 +29,20 @@ def resolve(reference: str, *, base: Path | None = None, files: Mapping[str, Map
         )
     folder = _in_package(reference) if reference.startswith("pkg://") else (base or Path()) / reference
     for name, facts in (files or {}).items():
-        verify(folder / plain_name(name, f"{reference}: the file "), facts)
+        verify(folder / plain_name(name, f"{reference}: the file "), facts, mend)
     return folder
 
 
-def verify(path: Path, facts: Mapping[str, Any]) -> None:
+def verify(path: Path, facts: Mapping[str, Any], mend: str) -> None:
     """Compare a file with its registered size and sha256; raises CheckpointError where they differ."""
     if not path.is_file():
-        raise CheckpointError(f"{path} is missing, though it is registered: install the package again")
+        raise CheckpointError(f"{path} is missing, though it is registered: {mend}")
     if "size" in facts and path.stat().st_size != facts["size"]:
         raise CheckpointError(
-            f"{path} has {path.stat().st_size:,} bytes, and {facts['size']:,} are registered: the file was changed"
+            f"{path} has {path.stat().st_size:,} bytes, and {facts['size']:,} are registered, so it was changed: {mend}"
         )
     if "sha256" in facts and sha256(path) != facts["sha256"]:
-        raise CheckpointError(f"{path} is not the file that is registered (sha256 differs): install it again")
+        raise CheckpointError(f"{path} is not the file that is registered (sha256 differs): {mend}")
 
 
 def plain_name(name: str, where: str = "") -> str:

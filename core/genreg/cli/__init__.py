@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from importlib import import_module
-from typing import Any
 
 import click
 
 from genreg import __version__
+from genreg.entrypoints import COMMANDS, EntryPoint, scan
 from genreg.errors import GenregError, PluginError, did_you_mean
 
 VERBS = {
     "list": "List models, families, samplers, loaders or preprocessors",
     "show": "Show what a model, a family or an output is",
     "run": "Draw samples from a model",
+    "score": "Say how probable rows are, and what a model infers of them",
     "train": "Train a family on a file",
+    "add": "Give a checkpoint folder a name of your own",
+    "remove": "Forget a name of your own",
     "plugins": "Show installed, broken and missing plugins",
     "check": "Check a model against the contract",
     "offers": "Write what a plugin's hooks offer into its registry.yaml",
+    "completion": "Print the script that lets bash, zsh or fish complete",
 }
 
 
@@ -39,12 +44,7 @@ class Verbs(click.Group):
         if len(points) > 1:
             raise PluginError(f"the verb {cmd_name} is claimed by {' and by '.join(point.dist for point in points)}")
         for point in points:
-            module, _, name = point.value.partition(":")
-            try:
-                found: click.Command = getattr(import_module(module), name or "command")
-            except (Exception, SystemExit) as error:
-                raise PluginError(f"{cmd_name} of {point.dist} is broken: {type(error).__name__}: {error}") from error
-            return found
+            return load_verb(point)
         return None
 
     def resolve_command(
@@ -70,6 +70,16 @@ class Verbs(click.Group):
             formatter.write_dl(lines)
 
 
+def load_verb(point: EntryPoint) -> click.Command:
+    """Import a plugin's verb; raises PluginError where it is broken."""
+    module, _, name = point.value.partition(":")
+    try:
+        found: click.Command = getattr(import_module(module), name or "command")
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"{point.name} of {point.dist} is broken: {type(error).__name__}: {error}") from error
+    return found
+
+
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, "--version", message="genreg %(version)s")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
@@ -83,6 +93,10 @@ def main(arguments: list[str] | None = None) -> None:
     Where the reader of a pipe has gone, click ends it with 1 and says nothing.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    if shell := os.environ.get("_GENREG_COMPLETE"):  # a shell asks what may stand here
+        from genreg.cli.complete import main as complete
+
+        return complete(arguments, shell)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -118,7 +132,5 @@ def _fail(error: BaseException, message: str, code: int, arguments: list[str], d
     sys.exit(code)
 
 
-def _plugin_verbs() -> list[Any]:
-    from genreg.entrypoints import COMMANDS, scan
-
+def _plugin_verbs() -> list[EntryPoint]:
     return [point for point in scan() if point.group == COMMANDS]

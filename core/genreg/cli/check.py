@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import click
 
-from genreg.api import load
 from genreg.cli.common import echo_json
-from genreg.testing import run_checks
 
 
 @click.command("check")
@@ -15,6 +13,9 @@ from genreg.testing import run_checks
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(name: str, registries: tuple[str, ...], as_json: bool) -> int:
     """Check the model NAME against the contract; exit with 1 where a promise is not kept."""
+    from genreg.api import load
+    from genreg.testing import run_checks
+
     results = run_checks(load(name, registries=registries))
     if as_json:
         echo_json([{"check": r.check.name, "status": r.status, "message": r.message} for r in results])

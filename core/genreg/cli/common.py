@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +11,6 @@ from typing import Any
 import click
 
 from genreg.errors import UsageError
-from genreg.options import split_pair
 
 
 def note(message: str) -> None:
@@ -22,11 +20,15 @@ def note(message: str) -> None:
 
 def echo_json(value: Any) -> None:
     """Print a value as JSON."""
+    import json
+
     click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
 
 
 def pairs(texts: Iterable[str], option: str) -> dict[str, str]:
     """``k=v`` texts as a mapping; raises UsageError for one given twice."""
+    from genreg.options import split_pair
+
     found: dict[str, str] = {}
     for text in texts:
         name, value = split_pair(text, option)

@@ -7,6 +7,7 @@ import click
 from genreg.entrypoints import install_line
 from genreg.errors import NotFound, did_you_mean
 from genreg.registry import Registry, read_registries
+from genreg.wide import padded, width
 
 MAKES = {"table", "sequence", "text", "image"}
 KINDS = ("models", "families", "samplers", "loaders", "preprocessors")
@@ -90,9 +91,9 @@ def _components(registry: Registry, kind: str) -> list[dict[str, object]]:
 def _draw(rows: list[dict[str, object]], kind: str) -> None:
     heads = ("name", "family", "makes", "summary") if kind == "models" else ("name", "plugin", "summary")
     cells = [heads, *(tuple(str(row.get(head) or "") for head in heads) for row in rows)]
-    widths = [max(len(row[at]) for row in cells) for at in range(len(heads) - 1)]
+    widths = [max(width(row[at]) for row in cells) for at in range(len(heads) - 1)]
     for row, source in zip(cells, [None, *rows], strict=True):
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) + "  " + row[-1]
+        line = "  ".join(padded(cell, wide) for cell, wide in zip(row, widths, strict=False)) + "  " + row[-1]
         click.echo(line.upper() if source is None else line)
         if source and source.get("install"):
             click.echo(f"{'':{widths[0]}}  not installed: {source['install']}")

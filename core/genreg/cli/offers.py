@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from genreg.cli.common import echo_json, note
 from genreg.entrypoints import package_folder
 from genreg.errors import NotFound
-from genreg.offers import offers, with_offers, write_offers
-from genreg.plugins import load_plugins
 from genreg.registry import core_file
 
 
 @click.command("offers")
 @click.argument("dist")
 @click.option("--write", "write", is_flag=True, help="Bring the plugin's registry.yaml in step with its hooks.")
-def command(dist: str, write: bool) -> int:
+@click.option("--json", "as_json", is_flag=True, help="With --write: print JSON (without it, JSON is what is printed).")
+def command(dist: str, write: bool, as_json: bool) -> int:
     """Print what the distribution DIST offers; exit with 1 where its registry.yaml says something else."""
+    from pathlib import Path
+
+    from genreg.offers import offers, with_offers, write_offers
+    from genreg.plugins import load_plugins
+
     components = load_plugins()
     offered = offers(components, dist)
     package = next(status.point.package for status in components.statuses if status.point.dist == dist)
@@ -28,7 +30,11 @@ def command(dist: str, write: bool) -> int:
             f"{path} is not there: a plugin's package holds a registry.yaml; begin it with the line version: 1"
         )
     if write:
-        note(f"{path} {'written' if write_offers(path, offered) else 'is in step already'}")
+        written = write_offers(path, offered)
+        if as_json:
+            echo_json({"registry": str(path), "written": written})
+        else:
+            note(f"{path} {'written' if written else 'is in step already'}")
         return 0
     echo_json(offered)
     text = path.read_text("utf-8")

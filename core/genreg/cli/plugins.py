@@ -8,7 +8,6 @@ import click
 
 from genreg.cli.common import echo_json
 from genreg.entrypoints import install_line
-from genreg.plugins import load_plugins
 from genreg.registry import read_registries
 
 
@@ -20,6 +19,8 @@ def command(verbose: bool, as_json: bool) -> int:
 
     Exits with 1 where a plugin or its registry file is broken.
     """
+    from genreg.plugins import load_plugins
+
     registry = read_registries()
     rows: list[dict[str, object]] = []
     for status in load_plugins().statuses:

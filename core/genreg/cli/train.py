@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import click
 
-from genreg.checkpoint import refuse_existing_folder
 from genreg.cli.common import echo_json, note, pairs, progress
-from genreg.resume import is_first
-from genreg.training import Roles, prepare, train
 
 
 @click.command("train")
@@ -40,17 +35,16 @@ def command(
     device: str | None, **flags: Any,
 ) -> None:  # fmt: skip
     """Train FAMILY on a file and write the checkpoint to a folder."""
+    from genreg.resume import is_first
+    from genreg.training import train
+
     options = pairs(flags["options"], "--option") | ({"device": device} if device else {})
     common: dict[str, Any] = {
         "loader": flags["loader"], "preprocess": flags["preprocess"], "settings": pairs(flags["settings"], "--set"),
         "options": options, "split": flags["split"], "seed": flags["seed"],
     }  # fmt: skip
     if dry_run:
-        refuse_existing_folder(Path(output), force=force)
-        with tempfile.TemporaryDirectory() as folder:
-            roles = Roles(label, group, key, drop, weight)
-            ready = prepare(family, data, Path(folder), roles=roles, **common)
-            echo_json({**ready.described(), **ready.estimated()})
+        echo_json(_planned(family, data, output, (label, group, key, drop, weight), force, common))
         return
     with progress(f"training {family}", "steps") as report:
         record = train(
@@ -66,3 +60,18 @@ def command(
     metrics = ", ".join(f"{name} {value:.4g}" for name, value in record["metrics"].items())
     note(f"wrote {output} (rows: {rows}{'; ' + metrics if metrics else ''})")
     note(f"try: genreg run {output if '/' in output else './' + output} -n 5")
+
+
+def _planned(
+    family: str, data: str, output: str, roles: tuple[Any, ...], force: bool, common: dict[str, Any]
+) -> dict[str, Any]:
+    import tempfile
+    from pathlib import Path
+
+    from genreg.checkpoint import refuse_existing_folder
+    from genreg.training import Roles, prepare
+
+    refuse_existing_folder(Path(output), force=force)
+    with tempfile.TemporaryDirectory() as folder:
+        ready = prepare(family, data, Path(folder), roles=Roles(*roles), **common)
+        return {**ready.described(), **ready.estimated()}

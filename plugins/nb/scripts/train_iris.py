@@ -32,7 +32,8 @@ def write_iris(path: Path) -> None:
 
 def note_files(registry: Path, name: str, folder: Path) -> None:
     """Put the size and sha256 of each file of the checkpoint into the registry."""
-    content = yaml.safe_load(registry.read_text("utf-8"))
+    known = yaml.safe_load(registry.read_text("utf-8"))
+    content = {key: known[key] for key in ("version", "models")}  # what the hooks offer is written anew
     content["models"][name]["files"] = {
         path.name: {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "size": path.stat().st_size}
         for path in (folder / "config.json", folder / "model.safetensors")

@@ -32,18 +32,19 @@ class Folder:
     """Files of images and what all of them are brought to; None: what the first one has."""
 
     path: Path
-    files: list[Path]
+    files: list[str]  # below the path, with /
     size: tuple[int, int] | None
     channels: int | None
     fit: Fit
     skip: bool  # leave out what is broken
     threads: int
 
-    def read(self, file: Path) -> Array | None:
+    def read(self, file: str) -> Array | None:
         """One image, uint8 [h, w, c]; None for one that is broken and skipped."""
         name = self.shown(file)
         try:
-            data = file.read_bytes()
+            with open(f"{self.path}/{file}", "rb") as opened:  # noqa: PTH123 - a Path costs as much as a tiny image does
+                data = opened.read()
             return decode(data, size=self.size, channels=self.channels, fit=self.fit, name=name)
         except OSError as error:
             reason = f"{name} cannot be read: {(error.strerror or str(error)).lower()}"
@@ -65,7 +66,7 @@ class Folder:
     def rows(self, first: tuple[str, Array]) -> Iterator[tuple[Array, str | None]]:
         """All images with their classes, in order; raises DataError for one that is not like the first."""
 
-        def some(files: list[Path]) -> list[tuple[Array, str | None]]:
+        def some(files: list[str]) -> list[tuple[Array, str | None]]:
             found = [(file, image) for file in files if (image := self.read(file)) is not None]
             for file, image in found:
                 if image.shape != first[1].shape:
@@ -75,14 +76,14 @@ class Folder:
         tasks = _cut(self.files, max(1, min(MOST_TASK, TASK // first[1].nbytes)))
         return itertools.chain.from_iterable(in_threads(some, tasks, self.threads))
 
-    def class_of(self, file: Path) -> str | None:
+    def class_of(self, file: str) -> str | None:
         """The name of the outermost folder that the file lies in; None in a flat folder."""
-        parts = file.relative_to(self.path).parts
-        return parts[0] if len(parts) > 1 else None
+        outermost, slash, _ = file.partition("/")
+        return outermost if slash else None
 
-    def shown(self, file: Path) -> str:
+    def shown(self, file: str) -> str:
         """The file as messages name it."""
-        return str(Path(self.path.name, file.relative_to(self.path)))
+        return f"{self.path.name}/{file}"
 
 
 def images(
@@ -148,7 +149,7 @@ def _cut(items: Iterable[A], size: int) -> Iterator[list[A]]:
         yield some
 
 
-def _files(folder: Path) -> list[Path]:
+def _files(folder: Path) -> list[str]:
     """The images below a folder in the order of their names; hidden files and folders are left alone."""
     found = []
     for at, folders, names in os.walk(folder):
@@ -166,7 +167,7 @@ def _files(folder: Path) -> list[Path]:
             str(file).encode()
         except UnicodeEncodeError:
             raise DataError(f"{folder} has a name that is not UTF-8, {file.name!a}: rename it") from None
-    return sorted(found, key=lambda file: file.relative_to(folder).as_posix())
+    return sorted(file.relative_to(folder).as_posix() for file in found)
 
 
 def _size(size: int | list[int] | None) -> tuple[int, int] | None:

@@ -1,155 +1,35 @@
-"""Naive Bayes: p(y, x) = p(y) prod_j p(x_j | y), by maximum likelihood, its columns Gaussian or categorical.
+"""Naive Bayes: p(y, x) = p(y) prod_j p(x_j | y), by maximum likelihood with pseudo-counts.
 
-The story in order: densities, which are the statistics read under the settings (smoothing is never stored); the model,
-in which the class is proposed, from its exact posterior where features are given, and the features are rendered;
-``load`` and ``fit``. A missing cell is left out: of the statistics when training, of the product when conditioning and
-scoring. No matrix product touches a row's probabilities, so that one seed is one sample to the last bit, whatever the
-batch. Shapes: m rows, C classes, G Gaussian columns, K categorical ones with W levels in all.
+A column is Gaussian, categorical, Bernoulli, or one of the multinomial ones, which share out a row's total. The class
+is proposed, from its exact posterior where features are given; the features are rendered; then ``load`` and ``fit``. No
+matrix product touches what is drawn, so that one seed is one sample to the last bit, whatever the batch; scores come
+out of matrix products, and agree between batches to 1e-9 nats or 1e-12 of themselves. Shapes: m rows, C classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from genreg.data import Source, no_columns
+from genreg.data import Source, named_with_role, no_columns
 from genreg.draft import Array, Batch, Draft, Seeds
-from genreg.errors import CheckpointError, DataError, UsageError
+from genreg.errors import CheckpointError, UsageError
 from genreg.random import Stream, categorical, normal, uniform
 from genreg.specs import Report, Trained
 from genreg_nb.config import Config, columns, described, listed, shown
-from genreg_nb.statistics import CHUNK, Cells, Moments, Statistics, cells, gather, nothing
+from genreg_nb.counts import Counted, Totals, draw_counts
+from genreg_nb.densities import Densities, densities, log_constants, log_joint, log_likelihood, log_sum_exp
+from genreg_nb.kernels import Moments
+from genreg_nb.statistics import Cells, Statistics, cells, chunk, gather, nothing, refuse
 
 if TYPE_CHECKING:
     from genreg.checkpoint import Weights
 
-FLOOR = 1e-18  # the least variance, as a share of the column's own (of its squared value where it is constant)
-TINY = 1e-300  # the least variance of all: its inverse is still a number
-LEAST = -1e300  # the least log density: of cells so far out that their squared distance overflows
-
-
-# ---- densities: the statistics under the settings ----
-
-
-@dataclass(frozen=True, eq=False)
-class Densities:
-    """log p(y) and log p(x_j | y), ready to be added up."""
-
-    log_prior: Array  # [C]
-    mean: Array  # [C, G]
-    sd: Array  # [C, G]: to draw with; 0 where a column is constant
-    sd_scored: Array  # [C, G]: to score with; never 0
-    constant: Array  # bool [G]: one value in all classes, which says nothing of the class
-    log_levels: Array  # [C, W + 1]; the last is 0, for missing cells
-    pick: tuple[Array, ...]  # K of [C, k_j]: cumulative probabilities of the levels that training saw
-
-
-def densities(config: Config, statistics: Statistics) -> Densities:
-    """Read the statistics under the settings."""
-    mean, sd, sd_scored, constant = _gaussians(statistics.moments, config.var_smoothing)
-    log_levels = [_log_levels(statistics.levels[:, block], config.alpha) for _, block in config.blocks]
-    pick = (np.cumsum(np.exp(log_p[:, :-1]), 1) for log_p in log_levels)
-    return Densities(
-        log_prior=_log_prior(config, statistics.classes),
-        mean=mean,
-        sd=sd,
-        sd_scored=sd_scored,
-        constant=constant,
-        log_levels=np.hstack([*log_levels, np.zeros((len(config.classes), 1))]),
-        pick=tuple(cdf / cdf[:, -1:] for cdf in pick),
-    )
-
-
-def _gaussians(moments: Moments, var_smoothing: float) -> tuple[Array, Array, Array, Array]:
-    # var = M2 / n + var_smoothing * (the column's variance over all classes): scikit-learn's rule, but for the column's
-    # own variance where scikit-learn takes the largest of all columns. A class that has no cell of a column takes
-    # the moments of all classes; a constant column is drawn as that constant, and scored with a narrow peak around it.
-    per_class = [Moments(*row) for row in zip(*moments, strict=True)]
-    n, mean, m2 = reduce(Moments.merge, per_class)  # of each column, over all classes: [G]
-    overall = m2 / np.maximum(n, 1)
-    empty = moments.n == 0
-    variance = np.where(empty, overall, moments.m2 / np.maximum(moments.n, 1)) + var_smoothing * overall
-    floor = np.maximum(FLOOR * np.where(overall > 0, overall, np.maximum(mean**2, 1.0)), TINY)
-    mean = np.where(empty, mean, moments.mean)
-    return mean, np.sqrt(variance), np.sqrt(np.maximum(variance, floor)), overall == 0
-
-
-def _log_levels(n: Array, alpha: float) -> Array:
-    # p = (n_level + alpha) / (n + alpha k): scikit-learn's, for k levels. The bucket of unseen values is a level only
-    # if training put something in it (k + 1 then). Where it did not, it still has the value of a level that no row had,
-    # alpha / (n + alpha k): finite, the same question to every class, and outside the sum over the k levels, which is
-    # exactly 1. It is scored and conditioned on, never drawn: there is no value to write.
-    k = n.shape[1] - 1 + bool(n[:, -1].any())
-    log_p: Array = np.log(n + alpha) - np.log(n.sum(1, keepdims=True) + alpha * k)
-    return log_p
-
-
-def _log_prior(config: Config, classes: Array) -> Array:
-    if config.priors == "uniform":
-        weights = np.ones_like(classes)
-    else:
-        weights = classes if config.priors == "empirical" else np.array(config.priors)
-    with np.errstate(divide="ignore"):  # a class without rows is impossible: log 0 = -inf
-        log_p: Array = np.log(weights) - np.log(weights.sum())
-    return log_p
-
-
-def log_normal(x: Array, mean: Array, sd: Array) -> Array:
-    """log of the normal density, broadcast; 0 for a missing x. It may overflow to -inf, and is never NaN."""
-    with np.errstate(over="ignore"):
-        log_p: Array = x - mean
-        log_p *= np.sqrt(0.5) / sd
-        log_p *= log_p
-    np.subtract(-np.log(sd) - 0.5 * np.log(2 * np.pi), log_p, out=log_p)
-    missing = np.isnan(x)
-    if missing.any():
-        log_p[..., missing] = 0.0
-    return log_p
-
-
-def log_joint(density: Densities, rows: Cells) -> Array:
-    """log p(y, the observed features) of every class y, whatever the rows' labels: float64 [C, m].
-
-    Constant columns are left to ``log_constants``: they add the same to all classes, so much that the rest would drown.
-    """
-    joint = np.zeros((len(density.log_prior), len(rows.labels)))
-    for j in np.flatnonzero(~density.constant):
-        joint += log_normal(rows.numbers[j], density.mean[:, j, None], density.sd_scored[:, j, None])
-    for level in rows.levels:
-        joint += np.take(density.log_levels, level, 1)
-    return np.maximum(joint, LEAST, out=joint) + density.log_prior[:, None]
-
-
-def log_constants(density: Densities, rows: Cells) -> Array:
-    """log p(the observed cells of constant columns): float64 [m]."""
-    log_p = np.zeros(len(rows.labels))
-    for j in np.flatnonzero(density.constant):
-        log_p += log_normal(rows.numbers[j], density.mean[0, j], density.sd_scored[0, j])
-    return np.maximum(log_p, LEAST)
-
-
-def log_sum_exp(x: Array) -> Array:
-    """log of the sum of exp over the first axis."""
-    most = x.max(0)
-    total: Array = most + np.log(np.exp(x - most).sum(0))
-    return total
-
-
-def log_likelihood(density: Densities, statistics: Statistics) -> float:
-    """The sum of log p(y, x) over the rows that the statistics were measured on: they say all that it needs."""
-    seen, (n, mean, m2) = statistics.classes > 0, statistics.moments
-    squares = m2 + n * (mean - density.mean) ** 2
-    logs = n * (0.5 * np.log(2 * np.pi) + np.log(density.sd_scored)) + 0.5 * squares / density.sd_scored**2
-    total = statistics.classes[seen] @ density.log_prior[seen] - logs.sum()
-    return float(total + (statistics.levels * density.log_levels[:, :-1]).sum())
-
-
-# ---- the model: the class is proposed, the features are rendered ----
+KNOWN_COUNTS = "counts"  # what a draft's context calls the given counts, by which the others are drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,27 +41,41 @@ class NaiveBayes:
 
     def propose(self, seeds: Seeds, given: Batch, /) -> Draft:
         """The class of each row, from its posterior given the cells that are not null; a given class is kept."""
-        values = np.empty(given.num_rows, np.int64)
+        values, known = np.empty(given.num_rows, np.int64), []
+        if all(column.null_count == given.num_rows for column in given.columns):
+            log_prior = self.density.log_prior if len(seeds) else np.zeros(1)
+            return Draft(categorical(seeds, log_prior, stream=Stream.PRIOR), seeds, levels=len(self.config.classes))
         for at, rows in self._chunks(given):
             if (rows.labels == len(self.config.classes)).any():
                 there = listed(self.config.classes)
                 raise UsageError(f"{self.config.label}: a value that training did not see; there are: {there}")
-            drawn = categorical(seeds[at], log_joint(self.density, rows).T, stream=Stream.PRIOR)
-            values[at] = np.where(rows.labels >= 0, rows.labels, drawn)
-        return Draft(values, seeds, levels=len(self.config.classes))
+            values[at] = rows.labels
+            if (rows.labels < 0).any() or self.config.label is None:
+                joint = log_joint(self.density, rows, exact=True)
+                drawn = categorical(seeds[at], joint.T, stream=Stream.PRIOR)
+                values[at] = np.where(rows.labels >= 0, rows.labels, drawn)
+            known.append(rows.counts)
+        counts = np.hstack(known).T if known else np.zeros((0, 0))  # [n, V]
+        context = {KNOWN_COUNTS: counts} if counts.size and not np.isnan(counts).all() else {}
+        return Draft(values, seeds, levels=len(self.config.classes), context=context)
 
     def render(self, draft: Draft, /) -> Batch:
         """The features given the class; the class itself is the label column."""
         labels, schema = np.asarray(draft.values, np.int64), columns(self.config)
         made: dict[str | None, Array] = {self.config.label: labels.astype(np.int32)}
         noise = normal(draft.seeds, (len(self.config.gaussian),), stream=Stream.RENDER)
-        for j, name in enumerate(self.config.gaussian):
-            made[name] = noise[:, j] * np.take(self.density.sd[:, j], labels)
-            made[name] += np.take(self.density.mean[:, j], labels)
+        noise *= np.take(self.density.sd, labels, 0)
+        noise += np.take(self.density.mean, labels, 0)
+        made |= dict(zip(self.config.gaussian, np.ascontiguousarray(noise.T), strict=True))
         chance = uniform(draft.seeds, (len(self.config.blocks),), stream=Stream.RENDER, step=1)
-        codes = self._draw_levels(labels, chance)
-        made |= {name: codes[:, j] for j, (name, _) in enumerate(self.config.blocks)}
-        return pa.RecordBatch.from_arrays([pa.array(made[field.name], field.type) for field in schema], schema=schema)
+        codes = draw_levels(self.density.pick, labels, chance)
+        made |= {name: codes[j] for j, (name, _) in enumerate(self.config.blocks)}
+        if self.config.counts:
+            given = draft.context.get(KNOWN_COUNTS)
+            drawn = draw_counts(self.density.shares, labels, draft.seeds, None if given is None else given.T)
+            made |= dict(zip(self.config.counts, drawn, strict=True))
+        arrays = [pa.array(made[field.name], field.type) for field in schema]
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     def log_prob(self, batch: Batch, seeds: Seeds, /) -> Array:  # noqa: ARG002 - nothing is left to chance
         """log p of the cells that are not null: float64 [n]; -inf for a class that training did not see."""
@@ -208,19 +102,27 @@ class NaiveBayes:
         return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
     def _chunks(self, batch: Batch) -> Iterator[tuple[slice, Cells]]:
-        for start in range(0, batch.num_rows, CHUNK):
-            rows = cells(self.config, batch.slice(start, CHUNK))
+        size = chunk(self.config)
+        for start in range(0, batch.num_rows, size):
+            rows = cells(self.config, batch.slice(start, size))
             yield slice(start, start + len(rows.labels)), rows
 
-    def _draw_levels(self, labels: Array, chance: Array) -> Array:
-        codes = np.empty(chance.shape, np.int32)
-        order = np.argsort(labels, kind="stable")
-        ends = np.searchsorted(labels[order], np.arange(len(self.config.classes) + 1))
-        for label in np.flatnonzero(np.diff(ends)):
-            at = order[ends[label] : ends[label + 1]]
-            for j, cdf in enumerate(self.density.pick):
-                codes[at, j] = np.searchsorted(cdf[label], chance[at, j], side="right")
+
+def draw_levels(pick: tuple[Array, ...], labels: Array, chance: Array) -> Array:
+    """The level of each of K columns, of cumulative probabilities [C, k_j], for uniforms [m, K]: int32 [K, m]."""
+    codes = np.empty(chance.shape[::-1], np.int32)
+    if not codes.size:
         return codes
+    order = np.argsort(labels, kind="stable")
+    ends = np.searchsorted(labels[order], np.arange(len(pick[0]) + 1))
+    chance = np.ascontiguousarray(chance[order].T)
+    drawn = np.empty_like(codes)
+    for label in np.flatnonzero(np.diff(ends)):
+        own = slice(ends[label], ends[label + 1])
+        for j, cdf in enumerate(pick):
+            drawn[j, own] = np.searchsorted(cdf[label], chance[j, own], side="right")
+    codes[:, order] = drawn
+    return codes
 
 
 # ---- load and fit ----
@@ -229,7 +131,16 @@ class NaiveBayes:
 def tensors(statistics: Statistics) -> dict[str, Array]:
     """The statistics by name."""
     moments = {f"gaussian.{name}": array for name, array in statistics.moments._asdict().items()}
-    return {"class.n": statistics.classes, **moments, "categorical.n": statistics.levels}
+    counted = statistics.counted
+    return {
+        "class.n": statistics.classes,
+        **moments,
+        "categorical.n": statistics.levels,
+        "multinomial.n": counted.n,
+        "multinomial.totals": counted.totals.values,
+        "multinomial.totals.n": counted.totals.n,
+        "multinomial.log_factorials": counted.log_factorials if counted.n.size else np.zeros(0),
+    }
 
 
 def load(config: Config, weights: Weights | None) -> NaiveBayes:
@@ -237,16 +148,25 @@ def load(config: Config, weights: Weights | None) -> NaiveBayes:
     if weights is None:
         raise CheckpointError("nb has no model without weights: train one with genreg train nb")
     empty = tensors(nothing(config))
+    if config.counts:  # how many totals there are is the file's to say
+        totals = weights.header.get("multinomial.totals", ((1,), ""))[0][:1]
+        empty["multinomial.totals"] = np.zeros(totals)
+        empty["multinomial.totals.n"] = np.zeros((len(config.classes), *totals))
     shapes = {name: (array.shape, "F64") for name, array in empty.items() if array.size}
     weights.expect(shapes)
     found = empty | {name: weights.numpy(name) for name in shapes}
     for name, array in found.items():
         if not np.isfinite(array).all() or (name != "gaussian.mean" and (array < 0).any()):
             raise CheckpointError(f"the tensor {name} holds what no count, mean or sum of squares can be")
+    totals_ = Totals(found["multinomial.totals"], found["multinomial.totals.n"])
+    if (np.diff(totals_.values) <= 0).any() or (totals_.values % 1).any():
+        raise CheckpointError("the tensor multinomial.totals must hold whole numbers, ascending")
     if not found["class.n"].any():
         raise CheckpointError("the tensor class.n says that the model was trained on no rows")
     moments = Moments(found["gaussian.n"], found["gaussian.mean"], found["gaussian.m2"])
-    return NaiveBayes(config, densities(config, Statistics(found["class.n"], moments, found["categorical.n"])))
+    log_factorials = found["multinomial.log_factorials"] if config.counts else np.zeros(len(config.classes))
+    counted = Counted(found["multinomial.n"], log_factorials, totals_)
+    return NaiveBayes(config, densities(config, Statistics(found["class.n"], moments, found["categorical.n"], counted)))
 
 
 def fit(config: Config, train: Source, validation: Source | None, *, report: Report) -> Trained:
@@ -257,31 +177,18 @@ def fit(config: Config, train: Source, validation: Source | None, *, report: Rep
     if isinstance(config.priors, list) and len(config.priors) != len(config.classes):
         numbers = f"{len(config.priors)} numbers for {len(config.classes)} classes"
         raise UsageError(f"priors: {numbers} ({listed(config.classes) if config.label else 'there is no label'})")
-    statistics, read = gather(config, train, report)
-    _refuse(config, statistics, read)
+    statistics, read, unlabelled = gather(config, train, report)
+    weight = named_with_role(train.schema, "weight")
+    refuse(config, statistics, read, weight)
     model = NaiveBayes(config, densities(config, statistics))
-    rows = float(statistics.classes.sum())
-    metrics = {"rows": rows, "log_prob": log_likelihood(model.density, statistics) / rows}
-    if read > rows:
-        metrics["rows_without_label"] = read - rows
+    total = float(statistics.classes.sum())
+    metrics = {"rows": float(read - unlabelled), "log_prob": log_likelihood(model.density, statistics) / total}
+    if weight:
+        metrics["weight"] = total
+    if unlabelled:
+        metrics["rows_without_label"] = float(unlabelled)
     held = {name: np.ascontiguousarray(array) for name, array in tensors(statistics).items() if array.size}
     return Trained(held, config, metrics | _validate(model, validation))
-
-
-def _refuse(config: Config, statistics: Statistics, read: int) -> None:
-    if not statistics.classes.any():
-        where = f"no training row has a label in column {config.label}"
-        raise DataError(where if read else "there are no training rows")
-    seen = {name: bool(n.any()) for name, n in zip(config.gaussian, statistics.moments.n.T, strict=True)}
-    seen |= {name: bool(statistics.levels[:, block].any()) for name, block in config.blocks}
-    for name, any_cell in seen.items():
-        if not any_cell:
-            raise DataError(f"column {name} has no value in the training rows: leave it out with --drop {name}")
-    for name, m2 in zip(config.gaussian, statistics.moments.m2.T, strict=True):
-        if not np.isfinite(m2).all():
-            raise DataError(
-                f"column {name} holds infinity, or numbers whose squares overflow: leave it out with --drop {name}"
-            )
 
 
 def _validate(model: NaiveBayes, source: Source | None) -> dict[str, float]:
@@ -289,7 +196,7 @@ def _validate(model: NaiveBayes, source: Source | None) -> dict[str, float]:
     possible = np.append(
         np.isfinite(model.density.log_prior), [False, False]
     )  # but for labels unseen (C), missing (-1)
-    for batch in source.batches(size=CHUNK) if source else ():
+    for batch in source.batches(size=chunk(model.config)) if source else ():
         held = cells(model.config, batch)
         at = np.flatnonzero(possible[held.labels])
         joint, labels = log_joint(model.density, held)[:, at], held.labels[at]

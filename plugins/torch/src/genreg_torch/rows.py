@@ -37,7 +37,7 @@ class Data:
     def batches(self, size: int, start: int, part: slice) -> Iterator[Rows]:
         """Every batch of ``size`` rows from row ``start`` of the endless order on, cut to ``part``."""
         if self.held is not None:
-            for at in endless_numbers(self.source.rows or 1, size, self.seed, start, self.device):
+            for at in endless_numbers(self.source, size, self.seed, start, self.device):
                 yield {name: column.index_select(0, at[part]) for name, column in self.held.items()}
             return
         with ThreadPoolExecutor(1) as ahead:  # the next batch is read and decoded while this one is learned from
@@ -77,14 +77,12 @@ def endless(source: Source, size: int, seed: int, start: int) -> Iterator[Batch]
         epoch, skip = epoch + 1, 0
 
 
-def endless_numbers(rows: int, size: int, seed: int, start: int, device: torch.device) -> Iterator[Tensor]:
+def endless_numbers(source: Source, size: int, seed: int, start: int, device: torch.device) -> Iterator[Tensor]:
     """The numbers of the rows that ``endless`` yields: int64 [size] each."""
-    numbers = Source.of(pa.table({"row": np.arange(rows)}), "train")
-    epoch, skip = divmod(start, rows)
+    epoch, skip = divmod(start, source.rows or 1)
     left = torch.empty(0, dtype=torch.int64, device=device)
     while True:
-        (batch,) = numbers.batches(size=rows, shuffle=epoch_seed(seed, epoch), start=skip)
-        left = torch.cat([left, torch.from_numpy(batch.column(0).to_numpy().copy()).to(device)])
+        left = torch.cat([left, torch.from_numpy(source.order(epoch_seed(seed, epoch))[skip:]).to(device)])
         whole = len(left) - len(left) % size
         yield from left[:whole].view(-1, size)
         left = left[whole:]

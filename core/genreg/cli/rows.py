@@ -1,0 +1,43 @@
+"""Rows on stdout: JSON Lines, plain lines of a single text column, a table on a terminal, CSV in a pipe."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pyarrow as pa
+
+from genreg.draft import Batch
+from genreg.outputs import as_text
+from genreg.specs import Write
+from genreg.tables import write_csv, write_jsonl
+
+
+def print_rows(batches: Iterator[Batch], schema: pa.Schema, *, as_json: bool, to_stdout: bool = False) -> None:
+    """Print rows as they come; ``to_stdout``: as into a pipe, on a terminal too."""
+    if as_json:
+        _stream(batches, schema, write_jsonl)
+    elif len(schema) == 1 and pa.types.is_string(schema.field(0).type):
+        for batch in batches:
+            click.echo("".join(f"{cell or ''}\n" for cell in batch.column(0).to_pylist()), nl=False)
+    elif sys.stdout.isatty() and not to_stdout:
+        for batch in batches:
+            click.echo(as_text(pa.Table.from_batches([batch])))
+    else:
+        _stream(batches, schema, write_csv)
+
+
+def _stream(batches: Iterator[Batch], schema: pa.Schema, writer: Write) -> None:
+    """Each batch as the writer writes it to a file, without the head that comes first, as soon as it is there."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows"
+        writer([], schema, path)
+        head = rest = path.read_bytes()
+        for batch in batches:
+            writer([batch], schema, path)
+            sys.stdout.buffer.write(rest + path.read_bytes()[len(head) :])
+            sys.stdout.buffer.flush()
+            rest = b""
