@@ -16,9 +16,9 @@ from typing import Any
 import click
 
 from genreg import checkpoint, draft, hooks, specs
-from genreg.api import load
+from genreg.api import locate, read_config
 from genreg.cli import VERBS, group
-from genreg.form import given_names
+from genreg.form import Form, given_names
 from genreg.options import MISSING, Option, of_function, of_model
 from genreg.plugins import Components, load_plugins
 from genreg.registry import read_registries
@@ -159,13 +159,18 @@ def family_section(family: specs.ModelFamily, components: Components) -> str:
     facts = f"Makes: {family.makes}. Draft: {family.draft}. Trains: {_yes(family.fit)}. "
     facts += f"Takes weights: {_yes(family.takes_weights)}. Repeatable: {_yes(family.repeatable)}.\n\n"
     text = f"## Family `{family.name}`\n\n{family.summary}.\n\n{facts}"
-    for title, record in (("Settings of training (`--set`)", family.config), ("Options (`--option`)", family.options)):
+    config = "Settings of training (`--set`)" if family.fit else "What its `config.json` says"
+    for title, record in ((config, family.config), ("Options (`--option`)", family.options)):
         found = knobs(of_model(record))
         text += f"{title}:\n\n{found}" if found else ""
     dist = components.owners["families", family.name]
     for name, entry in sorted(read_registries().entries.items()):
         if entry.family == family.name and entry.plugin == dist and (entry.weights or "").startswith("pkg://"):
-            form = load(name).form
+            _, folder = locate(name, read_registries())
+            assert folder is not None
+            saved = checkpoint.read(folder)  # nothing is loaded: the page needs no torch
+            config = read_config(family, saved)
+            form = Form(saved.schema, family.columns(config), family.conditions(config))
             rows = zip(given_names(form.conditions), form.given, form.conditions, strict=True)
             text += f"### `{name}`\n\n{entry.summary}. Conditions (`--given`), the first of which may stand bare:\n\n"
             text += table(("name", "type", ""), ((code(given), field.type, one.help) for given, field, one in rows))
@@ -194,7 +199,9 @@ def formats_page() -> str:
         f"`{checkpoint.WEIGHTS}` holds the family's tensors, and those of the chain under `{checkpoint.CHAIN_PREFIX}`."
     )
     text += f" `{checkpoint.CARD}` is the model card.\n\n`{checkpoint.CONFIG}`:\n\n"
-    saved = json.loads((load("nb-iris").checkpoint.folder / checkpoint.CONFIG).read_text("utf-8"))  # type: ignore[union-attr]
+    _, folder = locate("nb-iris", read_registries())
+    assert folder is not None
+    saved = json.loads((folder / checkpoint.CONFIG).read_text("utf-8"))
     names = [*(n for n in saved if n != "genreg"), *(f"genreg.{n}" for n in saved["genreg"])]
     text += table(("key", ""), ((code(name), KEYS[name]) for name in names))
     text += "## A registry\n\nA `registry.yaml` holds `version: 1` and `models:`, a mapping from names to entries. The "

@@ -29,7 +29,7 @@ from genreg.draft import Batch, Draft, Inferring, Scoring, Streaming
 from genreg.entrypoints import package_folder
 from genreg.errors import GenregError, UsageError
 from genreg.form import given_names
-from genreg.generate import propose
+from genreg.generate import generate, propose
 from genreg.given import Given
 from genreg.offers import offers, with_offers
 from genreg.options import MISSING, of_model
@@ -464,7 +464,9 @@ def _generated(
     model: LoadedModel, prepared: Given, *, batch: int | None = None, folder: Path | None = None
 ) -> pa.Table:
     with tempfile.TemporaryDirectory() as own:
-        return pa.Table.from_batches(list(model.generate(prepared, [], batch=batch, folder=folder or Path(own))))
+        rows, size, kept = prepared.window(0, len(prepared.seeds)), batch or model.family.batch, folder or Path(own)
+        made = generate(model.model, model.form, rows.seeds, rows.batch, batch=size, folder=kept)
+        return pa.Table.from_batches(list(made))
 
 
 def _drafts(model: LoadedModel, *, window: int | None = None, rows: Any = None) -> list[Draft]:
