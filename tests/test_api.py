@@ -91,10 +91,16 @@ def test_one_seed_is_one_sample_whatever_the_batch(iris):
     assert len(iris.sample(0)) == 0
 
 
+def test_text_is_taken_as_it_is(iris):
+    for text in ("@species.txt", "@@setosa"):  # files are named on the command line alone
+        with pytest.raises(UsageError, match=f"species={text} was not seen in training"):
+            iris.sample(1, species=text)
+
+
 def test_more_samples_than_are_laid_out_at_a_time_are_the_same(iris, monkeypatch):
     table = pa.table({"species": ["setosa", None, "virginica"]})
     plain, rows = iris.sample(50, seed=9).table, iris.sample(20, seed=9, given=table).table
-    monkeypatch.setattr("genreg.api.CHUNK", 7)
+    monkeypatch.setattr("genreg.windows.CHUNK", 7)
     assert iris.sample(50, seed=9).table.equals(plain)
     assert iris.sample(20, seed=9, given=table).table.equals(rows)
     assert rows["species"].to_pylist()[:20] == ["setosa"] * 20

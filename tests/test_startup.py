@@ -36,7 +36,7 @@ finally:
 
 
 TOLD = "print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
-LIGHT = {"cli", "cli.list", "entrypoints", "errors", "registry", "registryfile", "wide"}
+LIGHT = {"cli", "cli.concat", "cli.list", "cli.run", "entrypoints", "errors", "registry", "registryfile", "wide"}
 
 
 def imported(script: str, *arguments: str) -> set[str]:
@@ -47,7 +47,19 @@ def imported(script: str, *arguments: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "arguments",
-    ["", "--version", "--help", "list", "list --json", "list samplers -q", "list --help", "lst", "list modles"],
+    [
+        "",
+        "--version",
+        "--help",
+        "list",
+        "list --json",
+        "list samplers -q",
+        "list --help",
+        "lst",
+        "list modles",
+        "run --help",
+        "concat --help",
+    ],
 )
 def test_what_does_not_compute_imports_nothing_that_does(arguments):
     modules = imported(PROBE, *arguments.split())

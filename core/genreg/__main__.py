@@ -2,4 +2,5 @@
 
 from genreg.cli import main
 
-main()
+if __name__ == "__main__":  # not in a worker, which imports this file too
+    main()

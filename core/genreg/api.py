@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ import pyarrow as pa
 
 from genreg import checkpoint as checkpoints
 from genreg.data import Source
-from genreg.draft import Array, Batch, Model, Seeds, Streaming
+from genreg.draft import Array, Model, Seeds
 from genreg.errors import CheckpointError, UsageError
+from genreg.foreign import adopt, is_foreign
 from genreg.form import Form
-from genreg.generate import generate
 from genreg.given import Given, as_table, read_given
 from genreg.images import as_pillow, contact_sheet, each_image, encode, image_columns
 from genreg.loading import open_source
@@ -28,10 +28,9 @@ from genreg.preprocess import Chain, restore_chain
 from genreg.recipe import MOST_SAMPLES
 from genreg.registry import Entry, Registry, read_registries, user_file
 from genreg.scoring import Scorer
-from genreg.specs import ModelFamily, Sampler
+from genreg.specs import ModelFamily
 from genreg.weights import resolve
-
-CHUNK = 1 << 16  # samples whose conditions are laid out at a time
+from genreg.windows import Edits, Run
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +114,7 @@ class LoadedModel:
         """
         prepared = self.prepare(self.given(given, conditions), 1 if n is None else n, seed=seed)
         edits = self.samplers(samplers)
-        batches = list(self.generate(prepared, edits, batch=batch))
+        batches = list(self.run(prepared, edits).rows(batch=batch))
         return Samples(pa.Table.from_batches(batches), prepared.seeds)
 
     def score(self, data: Any, *, key: str | None = None, loader: str | None = None, seed: int = 0) -> Samples:
@@ -165,7 +164,7 @@ class LoadedModel:
         own = np.arange(count, dtype=np.uint64) + np.uint64(first) if seeds is None else seeds
         return replace(given, seeds=own, copies=n)
 
-    def samplers(self, calls: Sequence[str]) -> list[tuple[Sampler, dict[str, Any]]]:
+    def samplers(self, calls: Sequence[str]) -> Edits:
         """Sampler calls as functions with typed knobs; raises UsageError for what is unknown or mistyped."""
         edits = []
         for call in calls or (self.entry.defaults.get("samplers", []) if self.entry else []):
@@ -177,30 +176,9 @@ class LoadedModel:
             edits.append((sampler, bind(of_function(sampler.edit), knobs, f"--sampler {name}: ", self.home)))
         return edits
 
-    def generate(
-        self,
-        given: Given,
-        edits: Sequence[tuple[Sampler, Mapping[str, Any]]],
-        *,
-        batch: int | None = None,
-        folder: Path = Path(),
-    ) -> Iterator[Batch]:
-        """Samples in the user's form, with the columns that pass through, batch by batch."""
-        size = batch or self.family.batch
-        whole = next((sampler.name for sampler, _ in edits if sampler.scope == "all"), None)
-        if whole and given.passed:
-            raise UsageError(
-                f"--key keeps a column beside each sample, and {whole} makes samples of its own: leave out one"
-            )
-        step = len(given.seeds) if whole or isinstance(self.model, Streaming) else CHUNK
-        for start in range(0, len(given.seeds) or 1, step or 1):
-            part = given.window(start, step)
-            made = generate(self.model, self.form, part.seeds, part.batch, edits, batch=size, folder=folder)
-            yield from part.pass_through(made)
-
-    def schema(self, given: Given) -> pa.Schema:
-        """The schema of what ``generate`` yields."""
-        return given.passing(self.form.samples(streams=isinstance(self.model, Streaming)))
+    def run(self, given: Given, edits: Edits) -> Run:
+        """The rows of a run, any stretch of which can be made alone."""
+        return Run(self.model, self.form, given, edits, self.family.batch, aligned=self.family.tolerance > 0)
 
 
 def load(name: str | Path, *, options: Mapping[str, Any] | None = None, registries: Sequence[str] = ()) -> LoadedModel:
@@ -212,7 +190,8 @@ def load(name: str | Path, *, options: Mapping[str, Any] | None = None, registri
     registry = read_registries(registries)
     entry, folder = locate(str(name), registry)
     components = load_plugins()
-    saved = checkpoints.read(folder) if folder else None
+    foreign = folder is not None and is_foreign(folder)
+    saved = (adopt(folder, components.families.values()) if foreign else checkpoints.read(folder)) if folder else None
     family: ModelFamily = components.find("families", saved.family if saved else entry.family if entry else "")
     if entry and saved and entry.family != saved.family:
         raise CheckpointError(f"{name} is registered as {entry.family}, and its checkpoint is a {saved.family}")
@@ -224,7 +203,7 @@ def load(name: str | Path, *, options: Mapping[str, Any] | None = None, registri
         restore_chain(saved.chain, tensors, lambda step: components.find("preprocessors", step)) if saved else Chain()
     )
     columns = family.columns(config)
-    form = Form(saved.schema if saved else columns, columns, family.conditions(config), chain)
+    form = Form(saved.schema if saved and not foreign else columns, columns, family.conditions(config), chain)
     model = family.load(config, loaded_options, saved.weights if saved else None)
     return LoadedModel(str(name), family, config, model, form, components, saved, entry, chosen)
 

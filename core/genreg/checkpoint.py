@@ -90,8 +90,8 @@ class Checkpoint:
     weights: Weights | None = None
 
     def digest(self) -> str:
-        """One sha256 over config.json and model.safetensors: the checkpoint's identity in recipes."""
-        parts = [sha256(self.folder / name) for name in (CONFIG, WEIGHTS) if (self.folder / name).is_file()]
+        """One sha256 over config and weights: the checkpoint's identity in recipes."""
+        parts = [sha256(self.folder / CONFIG), *([sha256(self.weights.path)] if self.weights else [])]
         return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
@@ -180,7 +180,8 @@ def read(folder: Path) -> Checkpoint:
     )
 
 
-def _block(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A config.json as a mapping; raises CheckpointError where it is missing, damaged or absurdly large."""
     if not path.is_file():
         raise CheckpointError(f"{path.parent} is no checkpoint: it has no {path.name}")
     if path.stat().st_size > LARGEST_CONFIG:
@@ -189,7 +190,11 @@ def _block(path: Path) -> dict[str, Any]:
         config = json.loads(path.read_text("utf-8-sig"))
     except (ValueError, OSError, RecursionError) as error:
         raise CheckpointError(f"{path} is not readable JSON: {error}") from None
-    block = config.get("genreg") if isinstance(config, dict) else None
+    return config if isinstance(config, dict) else {}
+
+
+def _block(path: Path) -> dict[str, Any]:
+    block = read_json(path).get("genreg")
     if not isinstance(block, dict):
         raise CheckpointError(f"{path} has no genreg block: this is not a checkpoint that genreg wrote")
     return block

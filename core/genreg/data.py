@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
@@ -177,6 +177,42 @@ def single_batch(table: pa.Table) -> Batch:
         return empty_batch(table.schema)
     (batch,) = table.combine_chunks().to_batches()
     return batch
+
+
+def resized(batches: Iterable[Batch], schema: pa.Schema, size: int) -> Iterator[Batch]:
+    """The same rows in batches of exactly ``size``, the last one shorter."""
+    held: list[Batch] = []
+    rows = 0
+    for batch in batches:
+        at = 0
+        while at < batch.num_rows:
+            held.append(batch.slice(at, size - rows))
+            at, rows = at + held[-1].num_rows, rows + held[-1].num_rows
+            if rows == size:
+                yield single_batch(pa.Table.from_batches(held, schema))
+                held, rows = [], 0
+    if held:
+        yield single_batch(pa.Table.from_batches(held, schema))
+
+
+def guessed_rows(schema: pa.Schema, size: int, most: int) -> int:
+    """How many rows take about ``size`` bytes, 1 to ``most``: guessed from the types alone, so that it never varies."""
+    return max(1, min(most, size // (1 + sum(_width(field.type) for field in schema))))
+
+
+def _width(kind: Any) -> int:
+    """About how many bytes a cell takes: exact where the type has one size."""
+    types = pa.types
+    if isinstance(kind, pa.BaseExtensionType):
+        return _width(kind.storage_type)
+    if types.is_fixed_size_list(kind):
+        return int(kind.list_size) * _width(kind.value_type)
+    if types.is_struct(kind):
+        return sum(_width(field.type) for field in kind)
+    try:
+        return -(-int(kind.bit_width) // 8)
+    except ValueError:  # text, a list, or binary, which is an encoded image
+        return 1 << 18 if types.is_binary(kind) or types.is_large_binary(kind) else 256
 
 
 def empty_batch(schema: pa.Schema, rows: int = 0) -> Batch:

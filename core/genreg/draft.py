@@ -125,7 +125,11 @@ class Streaming(Protocol):
     """A model whose rows finish in any order (remote APIs)."""
 
     def stream(self, drafts: Iterator[Draft], /, *, folder: Path) -> Iterator[Piece | Done]:
-        """Render all drafts, pulling them as there is room; ``folder`` keeps the family's journal."""
+        """Render all drafts, pulling them as there is room; ``folder`` keeps the family's journal.
+
+        A run that goes on hands over the rows alone that are not kept yet, and ``Done.row`` counts over those: so the
+        journal must key each answer by its seed and by all that was asked, never by the row's number.
+        """
         ...
 
 

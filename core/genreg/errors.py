@@ -17,6 +17,12 @@ class UsageError(GenregError):
     exit_code = 2
 
 
+class Interrupted(GenregError):
+    """Somebody pressed Ctrl-C; the message says what was kept."""
+
+    exit_code = 130
+
+
 class Unsupported(UsageError):
     """A model, draft or sampler cannot do what was asked, for the reason given."""
 

@@ -84,4 +84,9 @@ def _sync(path: Path) -> None:
 
 
 def _unwritable(path: Path, error: OSError) -> UsageError:
-    return UsageError(f"{path} cannot be written: {error.strerror or error}; nothing was left half done")
+    return UsageError(f"{path} cannot be written: {reason(error)}; nothing was left half done")
+
+
+def reason(error: OSError) -> str:
+    """Why the system refused, in its own words."""
+    return os.strerror(error.errno) if error.errno else str(error)

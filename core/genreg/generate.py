@@ -41,16 +41,23 @@ def generate(
         yield empty_batch(form.samples(streams=isinstance(model, Streaming)))
         return
     drafts = propose(model, form, seeds, given, samplers, window=window)
+    yield from rendered(model, form, drafts, given, batch=batch, folder=folder)
+
+
+def rendered(
+    model: Model, form: Form, drafts: Iterator[Draft], given: Batch, *, batch: int, folder: Path = Path()
+) -> Iterator[Batch]:
+    """Drafts, whose ``rows`` count over ``given``, as samples in the user's form, at most ``batch`` rows at a time."""
     if isinstance(model, Streaming):
         yield from in_order(model, form, drafts, given, batch, folder)
         return
     for draft in drafts:
         for start in range(0, len(draft), batch):
             part = draft.take(slice(start, start + batch))
-            rendered = model.render(part)
-            if rendered.num_rows != len(part):
-                raise PluginError(f"render made {rendered.num_rows} rows of a draft of {len(part)}")
-            yield form.out_of_model(rendered, given, part.given_rows)
+            made = model.render(part)
+            if made.num_rows != len(part):
+                raise PluginError(f"render made {made.num_rows} rows of a draft of {len(part)}")
+            yield form.out_of_model(made, given, part.given_rows)
 
 
 def propose(
@@ -63,7 +70,7 @@ def propose(
     window: int = WINDOW,
 ) -> Iterator[Draft]:
     """Drafts as the samplers leave them, window by window; ``rows`` says which row of given each came from."""
-    whole = next((sampler.name for sampler, _ in samplers if sampler.scope == "all"), None)
+    whole = sees_all(samplers)
     if whole and len(seeds) > LARGEST_WHOLE:
         raise Unsupported(
             f"{whole} looks at all samples at once, and takes at most {LARGEST_WHOLE:,}, not {len(seeds):,}"
@@ -78,3 +85,8 @@ def propose(
         for sampler, knobs in samplers:
             draft = sampler.edit(draft, **knobs)
         yield draft
+
+
+def sees_all(samplers: Sequence[tuple[Sampler, Mapping[str, Any]]]) -> str | None:
+    """The name of the first sampler that sees the whole draft."""
+    return next((sampler.name for sampler, _ in samplers if sampler.scope == "all"), None)

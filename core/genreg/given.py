@@ -154,8 +154,6 @@ def given_scalar(value: Any, target: pa.Field[Any], name: str) -> Any:
             return pa.scalar(None, kind)
         if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
             return pa.scalar(encoded(value, _asked(name, value)), kind)
-        if isinstance(value, str) and value.startswith("@"):
-            value = _file_or_text(value, name)
         if not isinstance(value, str) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
             return pa.scalar(value, kind)
         if pa.types.is_list(kind) or pa.types.is_large_list(kind):
@@ -168,18 +166,6 @@ def given_scalar(value: Any, target: pa.Field[Any], name: str) -> Any:
 def _asked(name: str, value: Any) -> str:
     """How a condition was given, at the head of a message."""
     return f"--given {name}={value}" if isinstance(value, (str, int, float, list, Path)) else f"--given {name}"
-
-
-def _file_or_text(value: str, name: str) -> str:
-    """``@path`` is the text of a file, ``@@text`` is text that begins with @."""
-    if value.startswith("@@"):
-        return value[1:]
-    try:
-        return Path(value[1:]).read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"--given {name}={value}: the file cannot be read ({error}); for text that begins with @ write @{value}"
-        ) from None
 
 
 def _table(given: Any, loaders: Mapping[str, DataLoader]) -> Batch | None:

@@ -38,6 +38,7 @@ class Recipe:
     options: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: str | None = None  # sha256 over config and weights
     versions: Mapping[str, str] = field(default_factory=dict)
+    shard: str | None = None  # 3/8: this part of the rows alone
     recipe: int = 1  # the format
 
     def text(self) -> str:
@@ -104,7 +105,7 @@ def image_digest(given: Batch) -> str | None:
 
 def recipe_path(output: Path) -> Path:
     """The recipe that lies beside an output; a recipe's own path is itself."""
-    return output if output.name.endswith(SUFFIX) else Path(f"{output}{SUFFIX}")
+    return output if f".{output.name}".endswith(SUFFIX) else Path(f"{output}{SUFFIX}")
 
 
 def write_recipe(output: Path, recipe: Recipe) -> None:

@@ -20,15 +20,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genreg.data import Source, noted, notes, single_batch
+from genreg.data import Source, guessed_rows, noted, notes, resized, single_batch
 from genreg.draft import Batch
 from genreg.errors import DataError
 from genreg.images import image_columns
 from genreg.specs import DataLoader
 
 BLOCK = 1 << 21  # bytes of text parsed at a time: no CSV row may be longer
-GROUP = 1 << 26  # bytes of rows written together: a row group
-ROWS = 65_536  # rows turned into text together
+GROUP = 1 << 26  # bytes of rows written together, as guessed from the schema: a row group
+ROWS = 65_536  # rows turned into text together, and the most in a row group
 TEXT = pa.large_string()
 
 # ---- what the text of a column can be ----
@@ -191,22 +191,6 @@ def _sound(path: Path, kind: str) -> Iterator[None]:
         raise DataError(f"{path.name} is damaged, or not {kind}: {str(error).partition(chr(10))[0]}") from None
 
 
-def _resized(batches: Iterable[Batch], schema: pa.Schema, size: int) -> Iterator[Batch]:
-    """The same rows in batches of exactly ``size``, the last one shorter."""
-    held: list[Batch] = []
-    rows = 0
-    for batch in batches:
-        at = 0
-        while at < batch.num_rows:
-            held.append(batch.slice(at, size - rows))
-            at, rows = at + held[-1].num_rows, rows + held[-1].num_rows
-            if rows == size:
-                yield single_batch(pa.Table.from_batches(held, schema))
-                held, rows = [], 0
-    if held:
-        yield single_batch(pa.Table.from_batches(held, schema))
-
-
 # ---- CSV ----
 
 
@@ -334,7 +318,7 @@ def csv(path: Path, *, encoding: str = "utf-8", delimiter: str = "", null: str |
         for column, text in zip(columns.values(), batch.columns, strict=True):
             column.narrow(text)
     schema = pa.schema([column.field(name) for name, column in columns.items()])
-    return Source(schema, lambda size: _resized(layout.batches(schema), schema, size), rows)
+    return Source(schema, lambda size: resized(layout.batches(schema), schema, size), rows)
 
 
 # ---- JSON Lines ----
@@ -480,7 +464,7 @@ def jsonl(path: Path, *, encoding: str = "utf-8") -> Source:
     if not columns:
         raise DataError(f"{path.name} has no columns")
     schema = pa.schema([values.field(name) for name, values in columns.items()])
-    return Source(schema, lambda size: _resized(lines.batches(schema), schema, size), rows)
+    return Source(schema, lambda size: resized(lines.batches(schema), schema, size), rows)
 
 
 def txt(path: Path, *, encoding: str = "utf-8", escapes: bool = False) -> Source:
@@ -498,7 +482,7 @@ def txt(path: Path, *, encoding: str = "utf-8", escapes: bool = False) -> Source
             raise _wrong_encoding(path, "txt", codec) from None
 
     rows = sum(batch.num_rows for batch in batches())
-    return Source(schema, lambda size: _resized(batches(), schema, size), rows)
+    return Source(schema, lambda size: resized(batches(), schema, size), rows)
 
 
 def _unescaped(match: re.Match[str]) -> str:
@@ -553,7 +537,7 @@ def parquet(path: Path) -> Source:
         found, rows = file.schema_arrow, file.metadata.num_rows
     _require_distinct(path, found.names)
     schema = _decoded_schema(found, batches(ROWS, _dictionaries(found)))
-    return Source(schema, lambda size: _resized(_decoded(batches(size), schema), schema, size), rows)
+    return Source(schema, lambda size: resized(_decoded(batches(size), schema), schema, size), rows)
 
 
 def arrow(path: Path) -> Source:
@@ -573,7 +557,7 @@ def arrow(path: Path) -> Source:
     _require_distinct(path, found.names)
     rows = sum(batch.num_rows for batch in batches())
     schema = _decoded_schema(found, batches())
-    return Source(schema, lambda size: _resized(_decoded(batches(), schema), schema, size), rows)
+    return Source(schema, lambda size: resized(_decoded(batches(), schema), schema, size), rows)
 
 
 def _encoded_schema(schema: pa.Schema) -> pa.Schema:
@@ -586,11 +570,11 @@ def _encoded_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def _encoded(batches: Iterable[Batch], schema: pa.Schema) -> Iterator[Batch]:
-    """Batches of about GROUP bytes; noted dictionaries are dictionaries, the same in all batches."""
+    """Batches whose rows the schema alone decides; noted dictionaries are dictionaries, the same in all batches."""
     goal = _encoded_schema(schema)
     fields = {name: schema.field(name) for name in _dictionaries(goal)}
     shared = {name: pa.array(notes(entry)["values"], entry.type) for name, entry in fields.items()}
-    for batch in _grouped(batches, schema):
+    for batch in resized(batches, schema, guessed_rows(schema, GROUP, ROWS)):
         columns: dict[str, Any] = dict(zip(schema.names, batch.columns, strict=True))
         for name, values in shared.items():
             codes = pc.index_in(columns[name], values)
@@ -600,14 +584,6 @@ def _encoded(batches: Iterable[Batch], schema: pa.Schema) -> Iterator[Batch]:
             type_: Any = goal.field(name).type
             columns[name] = pa.DictionaryArray.from_arrays(codes.cast(type_.index_type), values, ordered=type_.ordered)
         yield pa.RecordBatch.from_arrays([*columns.values()], schema=goal)
-
-
-def _grouped(batches: Iterable[Batch], schema: pa.Schema) -> Iterator[Batch]:
-    """The same rows in batches of about GROUP bytes, by the size of the first."""
-    some = (batch for batch in batches if batch.num_rows)
-    for first in some:
-        rows = max(1, GROUP * first.num_rows // (first.nbytes + 1))
-        yield from _resized(itertools.chain([first], some), schema, rows)
 
 
 def write_parquet(batches: Iterable[Batch], schema: pa.Schema, path: Path) -> None:
@@ -623,7 +599,7 @@ def write_arrow(batches: Iterable[Batch], schema: pa.Schema, path: Path) -> None
     """Write an Arrow IPC file with all metadata."""
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, _encoded_schema(schema)) as writer:
         for batch in _encoded(batches, schema):
-            writer.write_batch(batch)
+            writer.write_batch(batch.take(pa.array(range(batch.num_rows))))  # in buffers of its own: the same bytes
 
 
 # ---- rows as lines of text ----

@@ -17,6 +17,7 @@ VERBS = {
     "list": "List models, families, samplers, loaders or preprocessors",
     "show": "Show what a model, a family or an output is",
     "run": "Draw samples from a model",
+    "concat": "Put the shards of a run together",
     "score": "Say how probable rows are, and what a model infers of them",
     "train": "Train a family on a file",
     "add": "Give a checkpoint folder a name of your own",

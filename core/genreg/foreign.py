@@ -1,0 +1,41 @@
+"""Checkpoints that others wrote: offered to the families, of which exactly one may know it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+
+from genreg.checkpoint import CONFIG, Checkpoint, Weights, read_json
+from genreg.errors import CheckpointError
+from genreg.specs import ModelFamily
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+def is_foreign(folder: Path) -> bool:
+    """Whether the folder has a config.json that genreg did not write."""
+    return (folder / CONFIG).is_file() and not isinstance(read_json(folder / CONFIG).get("genreg"), dict)
+
+
+def adopt(folder: Path, families: Iterable[ModelFamily]) -> Checkpoint:
+    """The folder as a checkpoint of the one family that recognizes its config.json and the names of its tensors.
+
+    Raises CheckpointError, saying what was looked at, where there are no safetensors, or not exactly one family.
+    """
+    found = sorted(folder.glob("*.safetensors"))
+    if len(found) != 1:
+        pickled = next((path.name for path in sorted(folder.iterdir()) if path.suffix in PICKLES), None)
+        why = f"{pickled} is a pickle, which can run code: convert it to safetensors" if pickled else "it has none"
+        raise CheckpointError(f"{folder}: one .safetensors file is needed: {f'it has {len(found)}' if found else why}")
+    config, weights = read_json(folder / CONFIG), Weights.open(found[0])
+    able = [one for one in families if one.recognizes is not None and one.recognizes(config, weights.header)]
+    if len(able) != 1:
+        kind = config.get("_class_name") or config.get("model_type") or "nothing"
+        said = "no family recognizes it" if not able else f"{' and '.join(one.name for one in able)} all claim it"
+        raise CheckpointError(
+            f"{folder} is no checkpoint that genreg wrote, and {said} "
+            f"(config.json names {kind}; {len(weights.header)} tensors, such as {next(iter(weights.header), 'none')})"
+        )
+    return Checkpoint(folder, able[0].name, config, pa.schema([]), weights=weights)

@@ -1,0 +1,252 @@
+"""Fit: pictures are looked at, networks are trained by the shared loop, the prior is fitted to their latents."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - torch's own convention
+
+from genreg.data import Source
+from genreg.draft import Array, Batch
+from genreg.errors import DataError, UsageError
+from genreg.random import Stream, normal
+from genreg.specs import Report, Trained
+from genreg_torch.loop import Finished, Networks, Training, adam, initialized, train
+from genreg_torch.moment import Moment
+from genreg_torch.rows import Rows
+from genreg_torch.turn import Objective
+from genreg_torch.weights import load_into, tensors_of
+from genreg_vae.config import Config, Images, described
+from genreg_vae.likelihoods import LIKELIHOODS
+from genreg_vae.mixture import Mixture, choose_mixture, fit_mixture
+from genreg_vae.model import ImageVae, network, quantized
+from genreg_vae.networks import Vae
+from genreg_vae.objective import beta_at, kl_to_normal, negative_elbo
+from genreg_vae.pixels import labels, training_pictures
+
+if TYPE_CHECKING:
+    from genreg.checkpoint import Weights
+    from genreg_vae import Options
+
+PIECE = 2048  # rows looked at together
+PRIOR = "prior."
+SHOWN, PEEKED = 40, 2000  # pictures of the grid, and rows whose latents its prior is fitted to
+ACTIVE = 0.01  # nats: a latent with less says nothing of the picture
+
+
+# ---- the data ----
+
+
+def looked_at(train: Source, family: str) -> dict[str, Any]:
+    """What the training rows say of the config: columns, the pictures' shape, rows per class.
+
+    Raises DataError for rows without a label, a single row, pictures of several sizes.
+    """
+    if train.part != "train":
+        raise UsageError(f"{family} is fitted on the part train, and this is the part {train.part}")
+    found = described(train.schema, family)
+    shape: list[int] | None = None
+    counts, rows = np.zeros(len(found["values"]) + 1, np.int64), 0
+    for images, y in pieces(train, found["image"], found["label"], len(found["values"])):
+        shape = shape or list(images.shape[1:])
+        if (y < 0).any():
+            raise DataError(
+                f"{(y < 0).sum()} training rows have no {found['label']}: leave them out with --preprocess dropna"
+            )
+        counts += np.bincount(y, minlength=len(counts))[: len(counts)]
+        rows += len(y)
+    if rows < 2:
+        raise DataError(
+            f"{family} learns what pictures have in common, and there is {rows or 'no'} training picture: give more"
+        )
+    counts = counts[: len(found["values"])]
+    for value in np.asarray(found["values"], object)[counts == 1]:
+        warnings.warn(
+            f"{found['label']}={value} has one training picture, so its samples will look like it", stacklevel=2
+        )
+    return {**found, "shape": shape, "counts": counts.tolist()}
+
+
+def pieces(source: Source, image: str, label: str | None, classes: int) -> Iterator[tuple[Array, Array]]:
+    """The pictures uint8 [n, h, w, c] and label codes of a source, some rows at a time."""
+    shape = None
+    for batch in source.batches(size=PIECE):
+        images = training_pictures(batch.column(image), shape)
+        shape = images.shape[1:]
+        yield images, labels(batch, label, classes)
+
+
+def rows_of(config: Images, batch: Batch) -> Rows:
+    """A batch as the loss takes it: x uint8 [n, c, h, w], y int64 [n]."""
+    images = training_pictures(batch.column(config.image), config.shape)
+    x = torch.from_numpy(np.array(images.transpose(0, 3, 1, 2), order="C"))
+    return {"x": x, "y": torch.from_numpy(labels(batch, config.label, config.classes))}
+
+
+def refuse_grey_for_bernoulli(config: Config, train: Source) -> None:
+    """Warn where the likelihood is Bernoulli's and pixels are neither black nor white: it cannot be trusted then."""
+    if config.likelihood == "bernoulli":
+        batch = next(iter(train.batches(size=PIECE)))
+        x = rows_of(config, batch)["x"]
+        grey = float(((x > 0) & (x < 255)).float().mean())
+        if grey > 0:
+            warnings.warn(
+                f"likelihood=bernoulli is for black and white, and {grey:.0%} of the pixels are grey: "
+                "samples will look alike; take likelihood=logistic",
+                stacklevel=2,
+            )
+
+
+# ---- the step ----
+
+
+def loss(config: Config, vae: Vae, rows: Rows, at: Moment) -> tuple[Tensor, Mapping[str, Tensor]]:
+    """The negative ELBO per pixel, beta grown as the config says; shown are its two parts in nats per picture."""
+    x = quantized(rows["x"].float() / 255, config.levels)
+    mean, log_variance, parameters = at.run(vae, x, one_hot(config, rows["y"]), at.normal(config.latents))
+    log_prob = LIKELIHOODS[config.likelihood].log_prob(x, parameters, config.levels)
+    kl = kl_to_normal(mean, log_variance)
+    beta = beta_at(at.step, at.steps, config.beta, config.beta_warmup)
+    total = negative_elbo(log_prob, kl, beta=beta, free_bits=config.free_bits)
+    return total / x[0].numel(), {"reconstruction": -log_prob.mean(), "divergence": kl.sum(1).mean()}
+
+
+def one_hot(config: Images, y: Tensor) -> Tensor:
+    """[n] to [n, C]; C = 0 without classes."""
+    return F.one_hot(y, config.classes).float() if config.classes else torch.zeros((len(y), 0), device=y.device)
+
+
+# ---- after the steps ----
+
+
+class Latents:
+    """One posterior draw of each row, its label, and the sums that measure the ELBO."""
+
+    def __init__(self, config: Config, model: ImageVae, source: Source, limit: int | None = None) -> None:
+        drawn, own, self.elbo, self.kl, self.rows = [], [], 0.0, np.zeros(config.latents), 0
+        for images, y in pieces(source, config.image, config.label, config.classes):
+            known = y < max(config.classes, 1)  # validation may have a class that training did not see
+            known &= y >= 0
+            images, y = images[known], y[known]
+            seeds = np.arange(self.rows, self.rows + len(y), dtype=np.uint64)
+            mean, log_variance = model.posterior(images, y)
+            noise = normal(seeds, (config.latents,), stream=Stream.SCORE)
+            z = mean + np.exp(0.5 * log_variance) * noise
+            kl = 0.5 * (mean**2 + np.exp(log_variance) - 1 - log_variance)
+            self.elbo += float(model.likelihood_of(images, z, y).sum() - kl.sum())
+            self.kl += kl.sum(0)
+            self.rows += len(y)
+            drawn.append(z)
+            own.append(y)
+            if limit and self.rows >= limit:
+                break
+        self.z, self.y = np.concatenate(drawn), np.concatenate(own)
+
+
+def fit(
+    config: Config,
+    options: Options,
+    train_rows: Source,
+    validation: Source | None,
+    *,
+    seed: int,
+    folder: Path,
+    report: Report,
+) -> Trained:
+    """Train the networks, then fit the prior; what ``folder`` holds of a run is continued."""
+    config = Config(**config.model_dump(exclude_unset=True), **looked_at(train_rows, "vae")).resolved()
+    refuse_grey_for_bernoulli(config, train_rows)
+    vae = initialized(seed, lambda: network(config))
+    training = Training(
+        {"vae": vae},
+        {"elbo": Objective(partial(loss, config, vae), adam(vae, betas=(0.9, 0.99), decay=config.weight_decay))},
+        partial(rows_of, config),
+        averaged=("vae",),
+        samples=partial(shown, config, train_rows),
+    )
+    finished = train(training, train_rows, config, seed=seed, folder=folder, device=options.device, report=report)
+    return with_prior(config, finished, train_rows, validation, seed)
+
+
+def model_of(config: Config, networks: Networks, prior: Mixture | None = None) -> ImageVae:
+    """The model of networks that are being trained."""
+    vae = networks["vae"]
+    assert isinstance(vae, Vae)
+    device = next(vae.parameters()).device
+    return ImageVae(
+        config, vae.eval(), prior or Mixture.standard(max(config.classes, 1), config.latents), device=device
+    )
+
+
+def shown(config: Config, source: Source, networks: Networks) -> Array:
+    """A grid of samples while it trains, always of the same seeds, each class alike: uint8 [n, h, w, c]."""
+    from genreg_vae.pixels import pictures
+
+    was = networks["vae"].training
+    model = model_of(config, networks)
+    some = Latents(config, model, source, PEEKED)
+    prior = fit_mixture(some.z, some.y, max(config.classes, 1), 1, seed=0)
+    y = np.arange(SHOWN) % max(config.classes, 1)
+    batch = model_of(config, networks, prior).sampled(np.arange(SHOWN, dtype=np.uint64), y)
+    networks["vae"].train(was)
+    return pictures(batch.column(0), config.shape)[0]
+
+
+def with_prior(config: Config, finished: Finished, source: Source, validation: Source | None, seed: int) -> Trained:
+    """The checkpoint's tensors and figures: networks, and the prior fitted to the training pictures' latents."""
+    vae = finished.networks["vae"]
+    if config.store == "float16":
+        vae.half().float()  # the prior, and what is measured, are of the weights that are stored
+    model = model_of(config, finished.networks)
+    own = Latents(config, model, source)
+    held = Latents(config, model, validation) if validation else None
+    metrics = {**finished.metrics, **_figures("train", own, config)}
+    if held is not None and held.rows:
+        metrics |= _figures("validation", held, config)
+    if metrics["active_latents"] == 0:
+        warnings.warn(
+            "no latent says anything of the pictures (posterior collapse): lower beta, or raise free_bits", stacklevel=2
+        )
+    prior = Mixture.standard(max(config.classes, 1), config.latents)
+    if config.prior == "mixture":
+        out = (held.z, held.y) if held is not None and held.rows else None
+        chosen = choose_mixture(own.z, own.y, out, max(config.classes, 1), components=config.components, seed=seed)
+        prior = chosen.mixture
+        config = config.model_copy(update={"components": chosen.components})
+        metrics |= {f"prior_log_density_{count}": density for count, density in chosen.densities.items()}
+    tensors = tensors_of(vae, dtype=torch.float16 if config.store == "float16" else None)
+    tensors |= {PRIOR + name: array for name, array in prior.tensors().items()}
+    return Trained(tensors, config, metrics, finished.pictures)
+
+
+def _figures(part: str, latents: Latents, config: Config) -> dict[str, float]:
+    elbo, kl = latents.elbo / latents.rows, latents.kl / latents.rows
+    bits = -elbo / np.prod(config.shape) / np.log(2)
+    figures = {f"{part}_elbo": elbo, f"{part}_bits_per_dimension": float(bits)}
+    return figures | (
+        {"divergence": float(kl.sum()), "active_latents": float((kl > ACTIVE).sum())} if part == "train" else {}
+    )
+
+
+def load(config: Config, options: Options, weights: Weights | None) -> ImageVae:
+    """The model of a checkpoint; raises CheckpointError where tensors and config do not fit."""
+    from genreg.errors import CheckpointError
+    from genreg_torch.devices import device_of
+
+    if weights is None or not config.shape:
+        raise CheckpointError("a vae needs weights that were trained: genreg train vae")
+    device = device_of(options.device)
+    classes, d = max(config.classes, 1), config.latents
+    k = weights.header.get(PRIOR + "weights", ((0, 0), ""))[0][-1]
+    prior = {"weights": (classes, k), "means": (classes, k, d), "factors": (classes, k, d, d)}
+    beside = {PRIOR + name: (shape, "F32") for name, shape in prior.items()}
+    vae = load_into(lambda: network(config), weights, device=device, dtype=options.dtype, beside=beside)
+    mixture = Mixture.from_tensors({name: weights.numpy(PRIOR + name) for name in prior})
+    return ImageVae(config, vae, mixture.spread(config.spread), options.importance, device)
