@@ -72,7 +72,7 @@ def test_show_says_what_can_be_said_to_a_model(genreg):
 
 
 def test_list_shows_components_and_names_alone(genreg):
-    assert genreg("list", "-q").out == "nb-iris\nnb-penguins\n"
+    assert genreg("list", "-q", "--family", "nb").out == "nb-iris\nnb-penguins\n"
     assert (
         genreg("list", "preprocessors", "-q").out == "categories\nclip\ndedupe\ndropna\nfillna\nminmax\nstandardize\n"
     )

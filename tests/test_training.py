@@ -502,7 +502,7 @@ CONFIGS: dict[str, tuple[Any, str]] = {
     "format as truth": (block(format=True), "genreg.format must be a whole number from 1 on"),
     "no block": (
         lambda config: config.pop("genreg"),
-        "has no genreg block: this is not a checkpoint that genreg wrote",
+        "is no checkpoint that genreg wrote, and no family recognizes it (config.json names nb; ",
     ),
     "block no mapping": (lambda config: config.update(genreg=[]), "has no genreg block"),
     "no family": (block(family=None), "genreg.family must be a str"),
