@@ -468,3 +468,18 @@ def test_the_file_of_a_spool_lies_in_the_folder_given(monkeypatch, tmp_path):
     monkeypatch.setattr(data, "SPOOL_ABOVE", 0)
     spool(stream(numbers(3)), tmp_path)
     assert [Path(name).name for name in tmp_path.iterdir()] == ["rows.arrow"]
+
+
+def test_lists_are_conformed_element_by_element():
+    whole = noted(pa.field("x", pa.list_(pa.float64())), decimals=1)
+    made = pa.array([[0.14, None, -2.26], None, [], [1.0]], pa.list_(pa.float64()))
+    assert conform_column(made, whole).to_pylist() == [[0.1, None, -2.3], None, [], [1.0]]
+    counts = pa.field("n", pa.list_(pa.int8()))
+    assert conform_column(made.slice(1), counts).to_pylist() == [None, [], [1]]
+    assert conform_column(pa.array([[1.6, 1e9]]), counts).to_pylist() == [[2, 127]]
+
+
+def test_nan_within_lists_is_refused_by_name():
+    batch = pa.RecordBatch.from_pydict({"x": [[1.0], [2.0, float("nan")]]})
+    with pytest.raises(DataError, match="column x has NaN or infinity"):
+        refuse_not_finite(batch)

@@ -288,10 +288,15 @@ def conform(batch: Batch, schema: pa.Schema) -> Batch:
 
 
 def conform_column(column: Any, field: pa.Field[Any]) -> Any:
-    """One column in the field's type, rounded and clipped."""
-    want = field.type
+    """One column in the field's type, rounded and clipped; lists element by element."""
+    want: Any = field.type
     if column.type == want and not field.metadata:
         return column
+    if pa.types.is_list(column.type) and pa.types.is_list(want) and not pa.types.is_nested(want.value_type):
+        cells, lengths = conform_column(column.flatten(), field.with_type(want.value_type)), column.value_lengths()
+        ends = np.cumsum(lengths.fill_null(0).to_numpy(zero_copy_only=False))
+        offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
+        return pa.ListArray.from_arrays(offsets, cells, type=want, mask=column.is_null())
     if pa.types.is_float16(column.type):
         column = column.cast(pa.float32())
     if pa.types.is_floating(column.type):
@@ -361,7 +366,10 @@ def floats(batch: Batch, name: str) -> Array:
 def refuse_not_finite(batch: Batch) -> None:
     """Raise DataError naming the first column that has NaN or infinity, which are not null."""
     for field, column in zip(batch.schema, batch.columns, strict=True):
-        if pa.types.is_floating(field.type) and not pc.all(pc.is_finite(column), skip_nulls=True, min_count=0).as_py():
+        cells: Any = column
+        while pa.types.is_list(cells.type) or pa.types.is_large_list(cells.type):
+            cells = cells.flatten()
+        if pa.types.is_floating(cells.type) and not pc.all(pc.is_finite(cells), skip_nulls=True, min_count=0).as_py():
             raise DataError(
                 f"column {field.name} has NaN or infinity, which are not missing values: "
                 f"clip them with --preprocess clip:columns={field.name}, or --drop {field.name}"

@@ -32,7 +32,7 @@ def print_rows(batches: Iterator[Batch], schema: pa.Schema, *, as_json: bool, to
         for batch in batches:
             click.echo(as_text(pa.Table.from_batches([batch])))
     else:
-        _stream(batches, schema, write_csv)
+        _stream(batches, schema, write_jsonl if any(pa.types.is_nested(f.type) for f in schema) else write_csv)
 
 
 def _stream(batches: Iterator[Batch], schema: pa.Schema, writer: Write) -> None:

@@ -167,7 +167,8 @@ def _through_steps(
         return components.find("preprocessors", name), components.owners["preprocessors", name]
 
     train, clean = fit_steps(calls, parts["train"], find, "clean")
-    refuse_untrainable(train)
+    numbered = any(parse_call(call, "--preprocess")[0] == "categories" for call in calls)
+    refuse_untrainable(train, numbered=numbered)
     train, maps = fit_steps(calls, train, find, "map")
     chain = Chain(tuple(maps))
     through: dict[Part, Source] = {"train": train}
@@ -283,11 +284,15 @@ def with_roles(source: Source, columns: Sequence[str], roles: Roles) -> Source:
     return Source.of(table.cast(pa.schema(fields)), source.part)
 
 
-def refuse_untrainable(train: Source) -> None:
-    """Raise DataError naming the first column that has NaN, nothing but nulls, or text that identifies its rows."""
+def refuse_untrainable(train: Source, *, numbered: bool = True) -> None:
+    """Raise DataError naming the first column that has NaN, nothing but nulls, or text that identifies its rows.
+
+    Text that no step makes categories of (not ``numbered``) is the family's to read, and may differ in each row.
+    """
     if not train.rows:
         raise DataError("the clean steps left no row to train on")
-    distinct: dict[str, set[Any]] = {f.name: set() for f in train.schema if f.type in (pa.string(), pa.large_string())}
+    text = [f.name for f in train.schema if numbered and f.type in (pa.string(), pa.large_string())]
+    distinct: dict[str, set[Any]] = {name: set() for name in text}
     filled = dict.fromkeys(train.schema.names, 0)
     for batch in train.scan():
         refuse_not_finite(batch)
