@@ -113,6 +113,54 @@ def distribution(tmp_path, monkeypatch) -> Iterator[Callable[..., SimpleNamespac
             del sys.modules[name]
 
 
+@pytest.fixture(scope="module")
+def toy_plugin(tmp_path_factory) -> Iterator[Path]:
+    """The toys as an installed plugin, genreg-toys, with a registry and checkpoints; the folder it is installed in."""
+    site = tmp_path_factory.mktemp("site")
+    before = set(sys.modules)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(site))
+        patch.setenv("PYTHONPATH", str(site))  # of child processes
+        write_toy_plugin(site)
+        yield site
+    for name in set(sys.modules) - before:
+        if str(site) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+def write_toy_plugin(site: Path) -> None:
+    """Install genreg-toys there, train what is trained, and bring its registry in step with its hooks."""
+    import yaml
+    from tests import wrong_toys
+
+    from genreg import train
+    from genreg.offers import offers, write_offers
+    from genreg.plugins import load_plugins
+
+    package, info = site / "genreg_toys", site / "genreg_toys-1.5.dist-info"
+    package.mkdir()
+    info.mkdir()
+    (package / "__init__.py").write_text("from .wrong_toys import genreg_models\n", "utf-8")
+    for name in ("toys.py", "wrong_toys.py"):
+        (package / name).write_text(Path(__file__).with_name(name).read_text("utf-8"), "utf-8")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: genreg-toys\nVersion: 1.5\n", "utf-8")
+    (info / "entry_points.txt").write_text("[genreg]\ntoys = genreg_toys\n", "utf-8")
+    (site / "rows.csv").write_text("a,b\n" + "".join(f"{at},{at * at % 7}\n" for at in range(20)), "utf-8")
+    models = {}
+    for family in wrong_toys.genreg_models():
+        entry = {"family": family.name, "summary": family.summary, "makes": family.makes}
+        if family.fit is not None:
+            train(family.name, site / "rows.csv", out=package / family.name, split="100", settings={"epochs": "1"})
+            entry["weights"] = f"pkg://genreg-toys/{family.name}"
+        if family.name.startswith("oracle"):
+            entry["check"] = {"given": {"prompt": "the weather"}}
+        models[family.name] = entry
+    (package / "registry.yaml").write_text(
+        yaml.safe_dump({"version": 1, "models": models}, allow_unicode=True), "utf-8"
+    )
+    write_offers(package / "registry.yaml", offers(load_plugins(), "genreg-toys"))
+
+
 @pytest.fixture(scope="session")
 def registry_file(tmp_path_factory) -> Callable[..., Path]:
     """A registry file with the text given."""

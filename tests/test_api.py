@@ -31,7 +31,7 @@ def refusal(function, *arguments, **keywords) -> str:
 
 
 def test_models_are_listed_by_name():
-    assert genreg.list_models() == ["nb-iris", "nb-penguins"]
+    assert {"nb-iris", "nb-penguins"} <= set(genreg.list_models())
 
 
 def test_a_name_is_imported_when_it_is_asked_for():

@@ -29,21 +29,23 @@ CASES = {  # what is typed -> what is offered; a part ends where no space follow
     "--debug ru": ["run"],
     "zebra ": ["<file>"],
     # names
-    "run ": ["nb-iris", "irises", "lost"],
-    "run nb": ["nb-iris"],
+    "run iri": ["irises"],
+    "run lo": ["lost"],
+    "run nb-i": ["nb-iris"],
     "run ./": ["<dir>"],
-    "score n": ["nb-iris"],
+    "score nb-i": ["nb-iris"],
     "check irises": ["irises"],
-    "show i": ["irises", "interpolate", "<file>"],
-    "show cs": ["csv", "<file>"],
+    "show irise": ["irises", "<file>"],
+    "show interp": ["interpolate", "<file>"],
+    "show csv": ["csv", "<file>"],
     "remove ": ["irises", "lost"],
     "add ": [],
     "add x ": ["<dir>"],
-    "train ": ["nb"],
-    "offers genreg-n": ["genreg-nb"],
+    "train nb": ["nb"],
+    "offers genreg-nb": ["genreg-nb"],
     "list s": ["samplers"],
     "list --makes t": ["table", "text"],
-    "list --family ": ["nb"],
+    "list --family nb": ["nb"],
     "completion ": ["bash", "zsh", "fish"],
     # calls and their knobs
     RUN + "trunc": ["truncate…"],
@@ -56,9 +58,9 @@ CASES = {  # what is typed -> what is offered; a part ends where no space follow
     TRAIN + "--preprocess std": [],
     TRAIN + "--preprocess dropna:": ["dropna:columns=…"],
     TRAIN + "--loader csv:e": ["csv:encoding=…"],
-    TRAIN + "--loader par": ["parquet"],
+    TRAIN + "--loader parq": ["parquet"],
     # settings, options, files
-    TRAIN + "--set ": ["alpha=…", "var_smoothing=…", "priors=…"],
+    TRAIN + "--set pri": ["priors=…"],
     TRAIN + "--set al": ["alpha=…"],
     "train --set al": [],
     "train zebra --set ": [],
@@ -184,7 +186,7 @@ ASKED = {
 BROKEN = {  # bash replaces what comes after its last word break
     "genreg run nb-iris --sampler truncate:p": ["psi="], "genreg run nb-iris --sampler truncate:psi=1,c": ["1,cutoff="],
     "genreg train nb --set al": ["alpha="], 'genreg train "n': ["nb"], "genreg train nb --loader=csv:e": ["encoding="],
-    "genreg run 'nb": ["nb-iris"], "genreg run nb-iris --sampler nothing": [],
+    "genreg run 'nb-i": ["nb-iris"], "genreg run nb-iris --sampler nothing": [],
 }  # fmt: skip
 WHOLE = {"genreg run nb-iris --sampler truncate:p": ["truncate:psi="], "genreg train nb --set al": ["alpha="]}
 ASK = {

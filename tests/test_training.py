@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import datetime
+import importlib
 import json
 import struct
 from pathlib import Path
@@ -501,7 +502,7 @@ CONFIGS: dict[str, tuple[Any, str]] = {
     "format as truth": (block(format=True), "genreg.format must be a whole number from 1 on"),
     "no block": (
         lambda config: config.pop("genreg"),
-        "has no genreg block: this is not a checkpoint that genreg wrote",
+        "is no checkpoint that genreg wrote, and no family recognizes it (config.json names nb; ",
     ),
     "block no mapping": (lambda config: config.update(genreg=[]), "has no genreg block"),
     "no family": (block(family=None), "genreg.family must be a str"),
@@ -684,3 +685,79 @@ def test_the_toys_are_a_healthy_plugin(with_toys):
     assert set(status.provides["families"]) == set(toys.FAMILIES)
     assert issubclass(PluginError, UsageError)
     assert RUN == "run.json"
+
+
+# ---- weights ----
+
+WEIGHTED = """
+from dataclasses import replace
+from tests.toys import FAMILIES, fit_slope
+from genreg import hookimpl
+from genreg.data import named_with_role, notes
+
+SEEN = {}
+
+def fit(config, options, train, validation, **how):
+    name = named_with_role(train.schema, "weight")
+    SEEN[name] = [cell for batch in train.batches(size=99) for cell in batch.column(name).to_pylist()]
+    return fit_slope(config, options, train.map(lambda batch: batch.drop_columns([name])), None, **how)
+
+@hookimpl
+def genreg_models():
+    return [replace(FAMILIES["slope"], name="weighted", takes_weights=True, fit=fit), FAMILIES["slope"]]
+"""
+COUNTED = "a,b,n\n" + "".join(f"{at},{at % 3},{at % 4}\n" for at in range(12))
+
+
+@pytest.fixture
+def weighted(distribution):
+    return importlib.import_module(distribution("genreg-weighted", WEIGHTED).package)
+
+
+def test_a_weight_is_noted_and_left_as_it_is_and_not_sampled(write, tmp_path, weighted):
+    record = genreg.train("weighted", write(COUNTED), out=tmp_path / "m", weight="n", split="100")
+    (seen,) = weighted.SEEN.items()
+    assert seen == ("n", [at % 4 for at in range(12)])
+    assert record["weight"] == "n"
+    assert genreg.load(tmp_path / "m").sample(2, seed=0).table.schema.names == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "roles", "message"),
+    [
+        (COUNTED, {"weight": "m"}, "--weight m: the data has no column m"),
+        (COUNTED, {"weight": "n", "label": "n"}, "--weight n is the label: name another column"),
+        (COUNTED, {"weight": "n", "drop": ["n"]}, "--weight n is left out by another option: a weight must stay"),
+        (COUNTED, {"weight": "n", "drop": ["a", "b"]}, "no column is left to train on"),
+        ("a,n\n1,x\n2,y\n", {"weight": "n"}, "--weight n: the column holds string, and weights are numbers"),
+        (
+            "a,n\n1,\n2,1\n",
+            {"weight": "n"},
+            "--weight n: some rows have none: fill them with --preprocess fillna:columns=n,value=1",
+        ),
+        ("a,n\n1,-1\n2,1\n", {"weight": "n"}, "--weight n: some are negative, and a row counts 0 times or more"),
+    ],
+)
+def test_a_wrong_weight_is_refused_by_name(text, roles, message, write, tmp_path, weighted):
+    with pytest.raises(UsageError) as raised:
+        genreg.train("weighted", write(text), out=tmp_path / "m", split="100", **roles)
+    assert str(raised.value).startswith(message)
+
+
+def test_a_family_that_takes_no_weights_says_so(write, tmp_path, weighted, process):
+    with pytest.raises(Unsupported, match=r"^--weight n: slope counts every row alike: leave it out with --drop$"):
+        genreg.train("slope", write(COUNTED), out=tmp_path / "m", weight="n")
+    line = process("train", "nb", "--data", write(COUNTED), "--weight", "m", "-o", tmp_path / "m", "--dry-run").line
+    assert line.startswith("--weight m: ")
+
+
+def test_a_row_of_weight_two_counts_as_two_rows(write, tmp_path):
+    genreg.train(
+        "nb", write("k,x,n\na,1,2\na,2.5,1\nb,3,1\nb,5,0\n"), out=tmp_path / "w", weight="n", label="k", split="1"
+    )
+    genreg.train("nb", write("k,x\na,1\na,1\na,2.5\nb,3\n"), out=tmp_path / "r", label="k", split="1")
+    one, two = (Weights.open(tmp_path / name / WEIGHTS) for name in "wr")
+    assert one.header == two.header
+    for name in one.header:
+        np.testing.assert_allclose(one.numpy(name), two.numpy(name), rtol=1e-12, err_msg=name)
+    assert genreg.load(tmp_path / "w").sample(1, seed=0).table.schema.names == ["k", "x"]

@@ -45,6 +45,14 @@ def codes(batch: Batch, name: str) -> Array:
     return np.array([-1 if code is None else code for code in batch.column(name).to_pylist()], np.int64)
 
 
+def known_codes(batch: Batch, name: str, values: list[str]) -> Array:
+    """The same, of a category; raises UsageError for a code of none of its values."""
+    found = codes(batch, name)
+    if (found >= len(values)).any():
+        raise UsageError(f"{name}={found.max()}: the codes are 0 to {len(values) - 1}, for {', '.join(values)}")
+    return found
+
+
 # ---- petals: z -> w -> styles -> a picture ----
 
 LAYERS, CHANNELS, LATENT, SIDE = 4, 3, 6, 5
@@ -74,7 +82,7 @@ class Petals:
     w_avg: Array  # [flowers, CHANNELS]
 
     def propose(self, seeds: Seeds, given: Batch, /) -> Draft:
-        label = codes(given, "label")
+        label = known_codes(given, "label", FLOWERS)
         label = np.where(label < 0, categorical(seeds, np.zeros(len(FLOWERS)), stream=Stream.PATH), label)
         w = mapping(self.matrix, normal(seeds, (LATENT,), stream=Stream.PRIOR), label)
         shape = (len(seeds), LAYERS, CHANNELS)
@@ -498,8 +506,10 @@ class Weather:
 
     def propose(self, seeds: Seeds, given: Batch, /) -> Draft:
         heat = given.column("@temperature").fill_null(1.0).to_numpy()
+        if (heat <= 0).any():
+            raise UsageError(f"@temperature={heat.min():g}: it scales the spread, which lies above 0")
         log_p = np.log(self.prior) + self._log_normal(floats(given, "temperature"), heat)
-        sky = codes(given, "outcome")
+        sky = known_codes(given, "outcome", SKIES)
         sky = np.where(sky < 0, categorical(seeds, log_p, stream=Stream.PRIOR), sky)
         return Draft(sky, seeds, levels=len(self.prior), context={"heat": heat})
 

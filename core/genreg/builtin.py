@@ -17,7 +17,7 @@ def genreg_data_loaders() -> list[DataLoader]:
 
 @hookimpl
 def genreg_preprocessors() -> list[Preprocessor]:
-    """standardize, categories; dropna, fillna, clip."""
+    """standardize, minmax, categories; dropna, dedupe, fillna, clip."""
     return PREPROCESSORS
 
 

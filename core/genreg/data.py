@@ -312,12 +312,20 @@ def conform_column(column: Any, field: pa.Field[Any]) -> Any:
             return numbers.cast(want)
         decimals = notes(field).get("decimals")
         if decimals is not None and pa.types.is_floating(want):
-            column = pc.round(column.cast(pa.float64()), ndigits=decimals)  # float32 has no 1.3 to widen
+            column = _rounded(column.cast(pa.float64()), decimals)  # float32 has no 1.3 to widen
     if pa.types.is_floating(want):
         column = untimed(column)
     if column.type == want:
         return column
     return column.cast(want, safe=not pa.types.is_floating(want))
+
+
+def _rounded(column: Any, decimals: int) -> Any:
+    """float64 rounded half to even, to the number that its decimals spell: Arrow's round makes -200.17000000000002."""
+    values, scale = column.to_numpy(zero_copy_only=False), 10.0**decimals
+    near = np.abs(values) < 2**53 / scale
+    rounded = np.where(near, np.rint(np.where(near, values, 0.0) * scale) / scale, values)
+    return pa.array(rounded, pa.float64(), mask=np.asarray(column.is_null()))
 
 
 def _whole_numbers(column: Any, want: pa.DataType) -> Any:

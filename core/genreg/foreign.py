@@ -16,7 +16,8 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 def is_foreign(folder: Path) -> bool:
     """Whether the folder has a config.json that genreg did not write."""
-    return (folder / CONFIG).is_file() and not isinstance(read_json(folder / CONFIG).get("genreg"), dict)
+    config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+    return bool(config) and "genreg" not in config
 
 
 def adopt(folder: Path, families: Iterable[ModelFamily]) -> Checkpoint:

@@ -14,13 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genreg.data import Source, floats, noted, notes, require_columns, with_column
+from genreg.data import Source, floats, noted, notes, require_columns, row_hashes, with_column
 from genreg.draft import Array, Batch
 from genreg.errors import CheckpointError, DataError, NotFound, UsageError
 from genreg.options import bind, of_function, parse_call
 from genreg.specs import Fitted, FittedMap, Preprocessor
 
 MOST_CATEGORIES = 10_000
+EXACT_WHOLE, EXACT_SPREAD = 2.0**52, 2.0**49  # whole numbers up to, and so far apart, survive an affine map in float64
 
 
 class Step(NamedTuple):
@@ -111,7 +112,8 @@ def fit_steps(
 
 def cleaned(source: Source, step: Fitted) -> Source:
     """The source's rows after a clean step, which may be fewer."""
-    batches = [step.apply(batch) for batch in source.scan()]
+    apply = step.begin() if isinstance(step, CleanStep) and step.begin else step.apply
+    batches = [apply(batch) for batch in source.scan()]
     schema = batches[0].schema if batches else source.schema
     return Source.of(pa.Table.from_batches(batches, schema), source.part)
 
@@ -160,8 +162,9 @@ class Standardize:
 def standardize(source: Source, *, columns: list[str] | None = None) -> Standardize:
     """Bring numeric columns to mean 0 and deviation 1.
 
-    One stable pass (Chan, Golub and LeVeque 1979); a constant column keeps its scale. Categories, the label, text and
-    columns with a role are left alone unless named. Raises DataError where float64 cannot hold a column's squares.
+    One stable pass (Chan, Golub and LeVeque 1979); a constant column keeps its scale. It takes numbers, and where they
+    are named yes/no, dates and times. Categories, the label, text and columns with a role are left alone unless named.
+    Raises DataError where float64 cannot hold a column's squares, or its whole numbers would not come back exactly.
     """
     chosen = _chosen(source.schema, columns, "standardize", _is_number)
     count, mean, squares = (np.zeros(len(chosen)) for _ in range(3))
@@ -182,10 +185,100 @@ def standardize(source: Source, *, columns: list[str] | None = None) -> Standard
             raise DataError(
                 f"column {name} holds numbers whose squares float64 cannot hold: leave it out: --drop {name}"
             )
+    _refuse_inexact(source.schema, chosen, low, high, "standardize")
     deviation = np.sqrt(squares / np.maximum(count, 1))
     varies = (low < high) & (deviation > 0)  # the mean of a constant column is rounded, so its squares need not be 0
     mean = np.where(low == high, low, mean)
     return Standardize(tuple(chosen), mean, np.where(varies, deviation, 1.0))
+
+
+@dataclass(frozen=True)
+class MinMax:
+    """x -> low + (high - low) (x - smallest) / span, per column, in float64; both ends are met exactly."""
+
+    columns: tuple[str, ...]
+    smallest: Array
+    span: Array
+    low: float = 0.0
+    high: float = 1.0
+
+    def _each(self, batch: Batch) -> list[tuple[str, float, float]]:
+        extents = zip(self.columns, self.smallest.tolist(), self.span.tolist(), strict=True)
+        return [(name, smallest, span) for name, smallest, span in extents if name in batch.schema.names]
+
+    def apply(self, batch: Batch, /) -> Batch:
+        """Columns between low and high, where they lie within the training values: float64."""
+        for name, smallest, span in self._each(batch):
+            field = noted(batch.schema.field(name).with_type(pa.float64()), decimals=None)
+            unit = (floats(batch, name) - smallest) / span
+            mapped = (1 - unit) * self.low + unit * self.high
+            batch = with_column(batch, field, _with_nulls(mapped, batch.column(name)))
+        return batch
+
+    def undo(self, batch: Batch, /) -> Batch:
+        """Columns in the data's units: float64."""
+        for name, smallest, span in self._each(batch):
+            values = smallest + (floats(batch, name) - self.low) / (self.high - self.low) * span
+            batch = with_column(batch, batch.schema.field(name), _with_nulls(values, batch.column(name)))
+        return batch
+
+    def log_jacobian(self, batch: Batch, /) -> Array:
+        """log (high - low) - log span for each cell that is not null."""
+        total = np.zeros(batch.num_rows)
+        for name, _, span in self._each(batch):
+            slope = np.log(self.high - self.low) - np.log(span)
+            total += np.where(np.asarray(batch.column(name).is_null()), 0.0, slope)
+        return total
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """Columns and the range as JSON, extents as float64 tensors."""
+        written = {"columns": list(self.columns), "low": self.low, "high": self.high}
+        return written, {"smallest": self.smallest, "span": self.span}
+
+
+def minmax(source: Source, *, columns: list[str] | None = None, low: float = 0.0, high: float = 1.0) -> MinMax:
+    """Bring numeric columns to the range from ``low`` to ``high``, 0 to 1 unless told.
+
+    Generated values may lie beyond it, and are not clipped; a constant column keeps its scale. It takes what
+    standardize takes. Raises UsageError for an empty range, DataError where values would not come back exactly.
+    """
+    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+        raise UsageError(f"--preprocess minmax: low={low:g},high={high:g}: low must lie below high")
+    chosen = _chosen(source.schema, columns, "minmax", _is_number)
+    smallest, largest = _extents(source, chosen)
+    with np.errstate(over="ignore", invalid="ignore"):
+        span = largest - smallest
+    for name, own in zip(chosen, span.tolist(), strict=True):
+        if own == np.inf:
+            raise DataError(f"column {name} spans more than float64 can hold: leave it out: --drop {name}")
+    _refuse_inexact(source.schema, chosen, smallest, largest, "minmax", max(abs(low), abs(high)) / (high - low))
+    smallest = np.where(np.isfinite(smallest), smallest, 0.0)
+    return MinMax(tuple(chosen), smallest, np.where(span > 0, span, 1.0), low, high)
+
+
+def _extents(source: Source, names: Sequence[str]) -> tuple[Array, Array]:
+    """The smallest and the largest value of each column; infinity and -infinity where there is none."""
+    low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
+    for batch in source.scan():
+        for at, name in enumerate(names):
+            values = floats(batch, name)
+            low[at] = np.fmin(low[at], np.fmin.reduce(values, initial=np.inf))
+            high[at] = np.fmax(high[at], np.fmax.reduce(values, initial=-np.inf))
+    return low, high
+
+
+def _refuse_inexact(
+    schema: pa.Schema, names: Sequence[str], low: Array, high: Array, step: str, loss: float = 1.0
+) -> None:
+    """Raise DataError where float64 would not bring whole numbers, dates or times back to what they were."""
+    for name, least, most in zip(names, low.tolist(), high.tolist(), strict=True):
+        whole = not pa.types.is_floating(schema.field(name).type) and most >= least
+        far = (most - least) * max(loss, 1.0) >= EXACT_SPREAD or max(abs(least), abs(most)) > EXACT_WHOLE
+        if whole and far:
+            raise DataError(
+                f"column {name} holds whole numbers that {step} cannot bring back exactly, "
+                f"from {least:.0f} to {most:.0f}: leave it out with --drop {name}, or name it as --key {name}"
+            )
 
 
 @dataclass(frozen=True)
@@ -210,7 +303,9 @@ class Categories:
             if name in batch.schema.names:
                 codes = batch.column(name)
                 known = pc.if_else(pc.less(codes, len(values)), codes, pa.scalar(None, codes.type))
-                taken = pa.array(values, None if values else pa.string()).take(known)
+                big = any(isinstance(value, int) and value >= 2**63 for value in values)
+                kind = pa.uint64() if big else None if values else pa.string()
+                taken = pa.array(values, kind).take(known)
                 batch = with_column(batch, batch.schema.field(name).with_type(taken.type), taken)
         return batch
 
@@ -240,6 +335,10 @@ def categories(source: Source, *, columns: list[str] | None = None) -> Categorie
     Raises DataError where a column has more than 10,000 values, or a label that is neither text nor whole number.
     """
     chosen = _chosen(source.schema, columns, "categories", _is_category)
+    for name in chosen:
+        kind = source.schema.field(name).type
+        if not (_is_text(kind) or pa.types.is_boolean(kind) or pa.types.is_integer(kind)):
+            raise DataError(f"column {name} holds {kind}: categories are text, whole numbers or yes/no")
     seen: dict[str, set[Any]] = {name: set() for name in chosen}
     for batch in source.scan():
         for name in chosen:
@@ -251,8 +350,6 @@ def categories(source: Source, *, columns: list[str] | None = None) -> Categorie
     found = {}
     for name, values in seen.items():
         field = source.schema.field(name)
-        if not (_is_text(field.type) or pa.types.is_boolean(field.type) or pa.types.is_integer(field.type)):
-            raise DataError(f"column {name} holds {field.type}: categories are text, whole numbers or yes/no")
         found[name] = notes(field).get("values") or sorted(values)
     return Categories(found)
 
@@ -262,9 +359,10 @@ def categories(source: Source, *, columns: list[str] | None = None) -> Categorie
 
 @dataclass(frozen=True)
 class CleanStep:
-    """A clean step as a function of a batch."""
+    """A clean step as a function of a batch; ``begin`` makes the function of a pass that remembers earlier batches."""
 
     apply: Callable[[Batch], Batch]
+    begin: Callable[[], Callable[[Batch], Batch]] | None = None
 
     def state(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """Nothing: a clean step acts before training and is not needed again."""
@@ -333,6 +431,26 @@ def clip(source: Source, *, columns: list[str] | None = None) -> CleanStep:
     return CleanStep(apply)
 
 
+def dedupe(source: Source, *, columns: list[str] | None = None) -> CleanStep:
+    """Keep the first of equal rows, or of rows that are equal in the columns named.
+
+    Rows are compared by 128-bit hashes of their values, of which all are held in memory.
+    """
+    chosen = _chosen(source.schema, columns, "dedupe", lambda _: True)
+
+    def begin() -> Callable[[Batch], Batch]:
+        seen: set[tuple[int, int]] = set()
+
+        def apply(batch: Batch) -> Batch:
+            hashes = zip(*(row_hashes(batch, chosen, half).tolist() for half in (0, 1)), strict=True)
+            new = [not (row in seen or seen.add(row)) for row in hashes]  # type: ignore[func-returns-value]
+            return batch.filter(pa.array(new, pa.bool_()))
+
+        return apply
+
+    return CleanStep(lambda batch: begin()(batch), begin)
+
+
 def _typical(name: str, column: Any, want: pa.DataType, strategy: str) -> Any:
     if column.null_count == len(column):
         raise DataError(
@@ -395,6 +513,18 @@ def _restore_standardize(state: Mapping[str, Any], tensors: Mapping[str, Array])
     return Standardize(tuple(columns), mean, deviation)
 
 
+def _restore_minmax(state: Mapping[str, Any], tensors: Mapping[str, Array]) -> MinMax:
+    columns, smallest, span = state["columns"], tensors["smallest"], tensors["span"]
+    low, high = float(state["low"]), float(state["high"])
+    if not isinstance(columns, list) or not smallest.shape == span.shape == (len(columns),):
+        raise ValueError("minmax needs a smallest value and a span for each column")
+    if not (
+        np.isfinite(smallest).all() and np.isfinite(span).all() and (span > 0).all() and -np.inf < low < high < np.inf
+    ):
+        raise ValueError("minmax needs finite values, spans above 0, and low below high")
+    return MinMax(tuple(columns), smallest, span, low, high)
+
+
 def _restore_categories(state: Mapping[str, Any], _: Mapping[str, Array]) -> Categories:
     for name, values in state["values"].items():
         kinds = {type(value) for value in values}
@@ -409,8 +539,10 @@ def _no_restore(_state: Mapping[str, Any], _tensors: Mapping[str, Array]) -> Fit
 
 PREPROCESSORS = [
     Preprocessor(standardize, _restore_standardize),
+    Preprocessor(minmax, _restore_minmax),
     Preprocessor(categories, _restore_categories),
     Preprocessor(dropna, _no_restore, kind="clean"),
+    Preprocessor(dedupe, _no_restore, kind="clean"),
     Preprocessor(fillna, _no_restore, kind="clean"),
     Preprocessor(clip, _no_restore, kind="clean"),
 ]

@@ -27,6 +27,7 @@ class Entry:
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
     license: str = ""
+    check: Mapping[str, Any] = field(default_factory=dict)  # what the conformance kit gives, and expects to fail
     overrides: str | None = None  # the file whose entry of this name it replaces
 
 

@@ -22,12 +22,17 @@ ENTRY: Fields = {
     "files": (dict, "The checkpoint's files by name, verified before they are read"),
     "defaults": (dict, "What a run takes unless it is told otherwise"),
     "license": (str, "Of the weights, as SPDX spells it"),
+    "check": (dict, "What `genreg check` gives and expects"),
 }
 FILE: Fields = {"sha256": (str, "Hex digest"), "size": (int, "In bytes")}
 DEFAULTS: Fields = {
     "given": (dict, "Conditions by name"),
     "samplers": (list, "Calls, such as truncate:psi=0.7"),
     "options": (dict, "How the model is loaded, by name"),
+}
+CHECK: Fields = {
+    "given": (dict, "Conditions without which nothing can be drawn, such as a prompt"),
+    "expected_failures": (dict, "Names of checks that fail, each with the reason"),
 }
 PLUGIN: Fields = {
     "summary": (str, "One line that `genreg plugins` shows"),
@@ -98,6 +103,7 @@ def _entries(models: Mapping[Any, Any], above: tuple[Any, ...]) -> Mistakes:
         else:
             yield from _typed(entry, ENTRY, (*above, name), NEEDED)
             yield from _typed(entry.get("defaults", {}), DEFAULTS, (*above, name, "defaults"))
+            yield from _typed(entry.get("check", {}), CHECK, (*above, name, "check"))
             files = entry.get("files", {})
             for file in files:
                 yield from _typed({file: files[file]}, {file: (dict, "")}, (*above, name, "files"))

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from genreg.registryfile import DEFAULTS, ENTRY, FILE, NEEDED, OFFERS, PLUGIN, Fields
+from genreg.registryfile import CHECK, DEFAULTS, ENTRY, FILE, NEEDED, OFFERS, PLUGIN, Fields
 
 JSON_TYPES = {str: "string", dict: "object", list: "array", int: "integer"}
 # letters, digits and . _ + - after the first, as registryfile.NAME: no other ASCII; written for every regex dialect
@@ -18,6 +18,7 @@ def schema() -> dict[str, Any]:
     entry = _object(ENTRY, NEEDED)
     entry["properties"]["files"]["additionalProperties"] = _object(FILE)
     entry["properties"]["defaults"] |= _object(DEFAULTS)
+    entry["properties"]["check"] |= _object(CHECK)
     entries = {"type": "object", "propertyNames": {"pattern": NAME}, "additionalProperties": {"$ref": "#/$defs/entry"}}
     plugin = _object(PLUGIN, ["summary"])
     plugin["properties"]["models"] |= entries

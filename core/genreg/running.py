@@ -22,9 +22,10 @@ from genreg.cli.common import echo_json, note, pairs, progress
 from genreg.draft import Batch, Planning
 from genreg.errors import UsageError
 from genreg.given import Given, resolve_name
-from genreg.images import image_columns, write_picture
+from genreg.images import image_columns
 from genreg.loading import writer_of
-from genreg.outputs import as_text, refuse_output, write
+from genreg.outputs import refuse_output, write
+from genreg.printing import print_rows
 from genreg.recipe import (
     Recipe,
     image_digest,
@@ -37,8 +38,6 @@ from genreg.recipe import (
     write_recipe,
 )
 from genreg.shards import bounds, parse_shard
-from genreg.specs import Write
-from genreg.tables import write_csv, write_jsonl
 from genreg.windows import RECIPE, Run, Windows, begin, kept, refuse_unfinished, stretches, window_rows
 from genreg.workers import Work, fill_with, refuse_workers
 
@@ -180,7 +179,8 @@ def _to_stdout(job: Job) -> int:
     counted = job.counted(job.run.rows(job.windows.start, job.windows.stop))
     with progress("sampling", "samples", hidden=sys.stdout.isatty()) as report:
         batches = counted.reported(report, job.windows.stop - job.windows.start)
-        _print(batches, job.run.schema, job.flags["as_json"], to_stdout=job.flags["output"] == "-")
+        to_stdout = job.flags["output"] == "-"
+        print_rows(batches, job.run.schema, as_json=job.flags["as_json"], to_stdout=to_stdout)
     return 3 if counted.not_ok else 0
 
 
@@ -401,35 +401,3 @@ def _planned(job: Job) -> dict[str, Any]:
         **shard,
         **plan,
     }
-
-
-def _print(batches: Iterator[Batch], schema: pa.Schema, as_json: bool, *, to_stdout: bool) -> None:
-    """Rows on stdout: JSON lines, plain lines of a single text column, a table on a terminal, CSV in a pipe."""
-    text_only = len(schema) == 1 and pa.types.is_string(schema.field(0).type)
-    if image_columns(schema):
-        with tempfile.TemporaryDirectory() as folder:
-            write_picture(batches, schema, path := Path(folder) / "out.png")
-            sys.stdout.buffer.write(path.read_bytes())
-    elif as_json:
-        _stream(batches, schema, write_jsonl)
-    elif text_only:
-        for batch in batches:
-            click.echo("".join(f"{cell or ''}\n" for cell in batch.column(0).to_pylist()), nl=False)
-    elif sys.stdout.isatty() and not to_stdout:
-        for batch in batches:
-            click.echo(as_text(pa.Table.from_batches([batch])))
-    else:
-        _stream(batches, schema, write_jsonl if any(pa.types.is_nested(f.type) for f in schema) else write_csv)
-
-
-def _stream(batches: Iterator[Batch], schema: pa.Schema, writer: Write) -> None:
-    """Each batch as the writer writes it to a file, without the head that comes first, as soon as it is there."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "rows"
-        writer([], schema, path)
-        head = rest = path.read_bytes()
-        for batch in batches:
-            writer([batch], schema, path)
-            sys.stdout.buffer.write(rest + path.read_bytes()[len(head) :])
-            sys.stdout.buffer.flush()
-            rest = b""

@@ -90,6 +90,7 @@ class ModelFamily:
     recognizes: Callable[[Mapping[str, Any], Iterable[str]], bool] | None = None  # foreign checkpoints
     estimate: Callable[[Any, Any, Source], Mapping[str, str]] | None = None  # of a fit: what `train --dry-run` adds
     repeatable: bool = True  # False: the same seed may not give the same sample (a remote API)
+    takes_weights: bool = False  # fit counts a row by the column whose role is weight
     preprocess: tuple[str, ...] = ()  # maps that training adds unless the user names them
     batch: int = 1024  # rows rendered at a time
     tolerance: float = 0.0  # by how much, relative to the largest value, a sample may depend on the rows beside it

@@ -47,6 +47,7 @@ class Roles:
     group: str | None = None
     key: str | None = None
     drop: Sequence[str] = ()
+    weight: str | None = None
 
     def with_noted(self, schema: pa.Schema) -> Roles:
         """The label that a loader noted (the class of an image), where none is named and it is no other role's."""
@@ -111,9 +112,7 @@ def prepare(
     Raises UsageError for what is asked wrong, DataError for data that cannot be trained on.
     """
     components = load_plugins()
-    spec: ModelFamily = components.find("families", family)
-    if spec.fit is None:
-        raise Unsupported(f"{family} cannot be trained here")
+    spec = _trainable(components.find("families", family), roles)
 
     def elsewhere(control: str) -> str | None:
         return home(control, spec, None, components)
@@ -139,9 +138,24 @@ def prepare(
             "by": roles.group or roles.key or "row",
         },
         "preprocess": calls,
+        **({"weight": roles.weight} if roles.weight else {}),
     }
     plugin = components.owners["families", family]
-    return Prepared(spec, plugin, config, loaded, chosen["train"].schema, mapped, chain, record)
+    schema = _sampled(chosen["train"].schema, roles)
+    return Prepared(spec, plugin, config, loaded, schema, mapped, chain, record)
+
+
+def _sampled(schema: pa.Schema, roles: Roles) -> pa.Schema:
+    """The data's columns without the weight, which is not sampled."""
+    return schema.remove(schema.get_field_index(roles.weight)) if roles.weight else schema
+
+
+def _trainable(family: ModelFamily, roles: Roles) -> ModelFamily:
+    if family.fit is None:
+        raise Unsupported(f"{family.name} cannot be trained here")
+    if roles.weight and not family.takes_weights:
+        raise Unsupported(f"--weight {roles.weight}: {family.name} counts every row alike: leave it out with --drop")
+    return family
 
 
 def _through_steps(
@@ -175,6 +189,7 @@ def train(
     group: str | None = None,
     key: str | None = None,
     drop: Sequence[str] = (),
+    weight: str | None = None,
     loader: str | None = None,
     preprocess: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
@@ -195,7 +210,7 @@ def train(
     checkpoints.refuse_existing_folder(folder, force=force)
     with run_folder(folder, resume=resume, force=force) as (work, rows):
         ready = prepare(
-            family, data, rows, roles=Roles(label, group, key, drop), loader=loader, preprocess=preprocess,
+            family, data, rows, roles=Roles(label, group, key, drop, weight), loader=loader, preprocess=preprocess,
             settings=settings, options=options, split=split, seed=seed,
         )  # fmt: skip
         agree(work, ready.identity())
@@ -218,7 +233,7 @@ def fit_and_save(
         "data": data,
         "rows": {part: source.rows for part, source in ready.parts.items()},
         "seed": seed,
-        "preprocess": ready.record["preprocess"],
+        **{name: ready.record[name] for name in ("preprocess", "weight") if name in ready.record},
         "metrics": {name: float(value) for name, value in trained.metrics.items()},
         "versions": versions(ready.plugin),
     }
@@ -236,7 +251,8 @@ def split_parts(
     source: Source, roles: Roles, shares: Mapping[Part, float], seed: int, folder: Path
 ) -> dict[Part, Source]:
     """The source's rows by part, each tagged and at hand; raises DataError for a role whose column is not there."""
-    for option, name in (("--label", roles.label), ("--group", roles.group), ("--key", roles.key)):
+    named = {"--label": roles.label, "--group": roles.group, "--key": roles.key, "--weight": roles.weight}
+    for option, name in named.items():
         if name is not None:
             require_columns(source.schema, [name], option)
     require_columns(source.schema, roles.drop, "--drop")
@@ -252,14 +268,19 @@ def split_parts(
 
 
 def with_roles(source: Source, columns: Sequence[str], roles: Roles) -> Source:
-    """The columns that the model sees, with the label's role noted."""
+    """The columns that the model sees, with the roles of the label and the weight noted."""
     assert source.table is not None
-    if roles.label in (roles.group, roles.key, *roles.drop) and roles.label:
-        raise UsageError(f"--label {roles.label} is left out by another option: a label must stay")
-    if not columns:
+    for role in ("label", "weight"):
+        name = getattr(roles, role)
+        if name and name in (roles.group, roles.key, *roles.drop):
+            raise UsageError(f"--{role} {name} is left out by another option: a {role} must stay")
+    if roles.weight and roles.weight == roles.label:
+        raise UsageError(f"--weight {roles.weight} is the label: name another column")
+    if not set(columns) - {roles.weight}:
         raise DataError("no column is left to train on")
     table = source.table.select(list(columns))
-    fields = [noted(f, role="label") if f.name == roles.label else f for f in table.schema]
+    own = {roles.label: "label", roles.weight: "weight"}
+    fields = [noted(f, role=own[f.name]) if f.name in own else f for f in table.schema]
     return Source.of(table.cast(pa.schema(fields)), source.part)
 
 
@@ -275,6 +296,7 @@ def refuse_untrainable(train: Source, *, numbered: bool = True) -> None:
     filled = dict.fromkeys(train.schema.names, 0)
     for batch in train.scan():
         refuse_not_finite(batch)
+        refuse_wrong_weights(batch)
         _count(batch, filled, distinct)
     for name, count in filled.items():
         if not count:
@@ -284,6 +306,22 @@ def refuse_untrainable(train: Source, *, numbered: bool = True) -> None:
                 f"column {name} is text with {len(distinct[name])} different values in {count} rows, so it identifies "
                 f"them: --key {name} keeps it out of the model, --drop {name} leaves it out"
             )
+
+
+def refuse_wrong_weights(batch: Batch) -> None:
+    """Raise DataError where the column of weights has anything but numbers from 0 on."""
+    name = named_with_role(batch.schema, "weight")
+    if name is None:
+        return
+    weights, kind = batch.column(name), batch.schema.field(name).type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        raise DataError(f"--weight {name}: the column holds {kind}, and weights are numbers")
+    if weights.null_count:
+        raise DataError(
+            f"--weight {name}: some rows have none: fill them with --preprocess fillna:columns={name},value=1"
+        )
+    if pc.any(pc.less(weights, 0), min_count=0).as_py():
+        raise DataError(f"--weight {name}: some are negative, and a row counts 0 times or more")
 
 
 def _count(batch: Batch, filled: dict[str, int], distinct: dict[str, set[Any]]) -> None:

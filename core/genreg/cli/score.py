@@ -36,9 +36,9 @@ def command(
     from pathlib import Path
 
     from genreg.api import load
-    from genreg.cli.rows import print_rows
     from genreg.loading import writer_of
     from genreg.outputs import refuse_output, write
+    from genreg.printing import print_rows
 
     out = Path(output) if output not in (None, "-") else None
     if out:

@@ -13,6 +13,7 @@ from genreg.cli.common import echo_json, note, pairs, progress
 @click.argument("family")
 @click.option("--data", required=True, metavar="FILE", help="The rows to learn from.")
 @click.option("--label", metavar="COLUMN", help="The column that names each row's class.")
+@click.option("--weight", metavar="COLUMN", help="How often each row counts, where the family can say so.")
 @click.option("--group", metavar="COLUMN", help="Rows with the same value stay in the same part.")
 @click.option("--key", metavar="COLUMN", help="A column that identifies rows; the model does not see it.")
 @click.option("--drop", multiple=True, metavar="COLUMN", help="Leave this column out.")
@@ -29,8 +30,9 @@ from genreg.cli.common import echo_json, note, pairs, progress
 @click.option("--resume", is_flag=True, help="Continue the unfinished run in FOLDER.part, if there is one.")
 @click.option("--force", is_flag=True, help="Replace the checkpoint, and an unfinished run, if they are there.")
 def command(
-    family: str, data: str, label: str | None, group: str | None, key: str | None, drop: tuple[str, ...],
-    output: str, as_json: bool, dry_run: bool, resume: bool, force: bool, device: str | None, **flags: Any,
+    family: str, data: str, label: str | None, weight: str | None, group: str | None, key: str | None,
+    drop: tuple[str, ...], output: str, as_json: bool, dry_run: bool, resume: bool, force: bool,
+    device: str | None, **flags: Any,
 ) -> None:  # fmt: skip
     """Train FAMILY on a file and write the checkpoint to a folder."""
     from genreg.resume import is_first
@@ -42,12 +44,12 @@ def command(
         "options": options, "split": flags["split"], "seed": flags["seed"],
     }  # fmt: skip
     if dry_run:
-        echo_json(_planned(family, data, output, (label, group, key, drop), force, common))
+        echo_json(_planned(family, data, output, (label, group, key, drop, weight), force, common))
         return
     with progress(f"training {family}", "steps") as report:
         record = train(
-            family, data, out=output, label=label, group=group, key=key, drop=drop, force=force, resume=resume,
-            report=report, **common,
+            family, data, out=output, label=label, weight=weight, group=group, key=key, drop=drop, force=force,
+            resume=resume, report=report, **common,
         )  # fmt: skip
     if not is_first():
         return

@@ -57,6 +57,7 @@ def genreg_models() -> list[ModelFamily]:
             conditions=conditions,
             load=load,
             fit=fit,
+            takes_weights=True,
             preprocess=("categories",),
             batch=65_536,
         )

@@ -1,4 +1,4 @@
-"""Rows on stdout: JSON Lines, plain lines of a single text column, a table on a terminal, CSV in a pipe."""
+"""Rows on stdout: pictures, JSON Lines, plain lines of a single text column, a table on a terminal, CSV in a pipe."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 import pyarrow as pa
 
 from genreg.draft import Batch
+from genreg.images import image_columns, write_picture
 from genreg.outputs import as_text
 from genreg.specs import Write
 from genreg.tables import write_csv, write_jsonl
@@ -18,7 +19,11 @@ from genreg.tables import write_csv, write_jsonl
 
 def print_rows(batches: Iterator[Batch], schema: pa.Schema, *, as_json: bool, to_stdout: bool = False) -> None:
     """Print rows as they come; ``to_stdout``: as into a pipe, on a terminal too."""
-    if as_json:
+    if image_columns(schema):
+        with tempfile.TemporaryDirectory() as folder:
+            write_picture(batches, schema, path := Path(folder) / "out.png")
+            sys.stdout.buffer.write(path.read_bytes())
+    elif as_json:
         _stream(batches, schema, write_jsonl)
     elif len(schema) == 1 and pa.types.is_string(schema.field(0).type):
         for batch in batches:
