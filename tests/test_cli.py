@@ -220,7 +220,7 @@ MISTAKES = [
     (("show", "d.csv"), "d.csv has no recipe beside it: genreg did not make it, or the recipe was moved away"),
     (("run",), "name a model: genreg run NAME (genreg list shows them)"),
     (("run", "nb-irs"), "there is no model nb-irs; did you mean nb-iris?"),
-    (("run", ""), "there is no model ; there are: nb-iris"),
+    (("run", ""), "there is no model ; there are: "),
     (("run", "a" * 5000), "there is no model aaa"),
     (("run", "./none"), "none: there is no such checkpoint folder"),
     (("run", "folder"), "folder is no checkpoint: it has no config.json"),

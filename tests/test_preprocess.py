@@ -206,7 +206,7 @@ TIMES = [
 FLOATS = [pa.float16(), pa.float32(), pa.float64()]
 TEXTS = [pa.string(), pa.large_string()]
 AFFINE = ["standardize:columns=c", "minmax:columns=c", "minmax:columns=c,low=-1,high=1"]
-EXACT = 2**48  # whole numbers up to here come back exactly
+EXACT = 2**47  # whole numbers up to here, on both sides of zero, come back exactly
 
 
 def whole_numbers(kind: pa.DataType) -> st.SearchStrategy[int]:

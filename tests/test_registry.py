@@ -64,8 +64,8 @@ def test_list_tells_of_an_override(genreg, registry_file):
     done = genreg("list", "--registry", mine)
     assert "better irises\n" in done.out
     assert f"         overrides the entry of {NB / 'registry.yaml'}\n" in done.out
-    row = json.loads(genreg("list", "--registry", mine, "--json").out)[0]
-    assert row["overrides"] == str(NB / "registry.yaml")
+    rows = {row["name"]: row for row in json.loads(genreg("list", "--registry", mine, "--json").out)}
+    assert rows["nb-iris"]["overrides"] == str(NB / "registry.yaml")
 
 
 def test_the_working_folder_is_never_searched(tmp_path, monkeypatch, genreg):

@@ -21,6 +21,8 @@ import torch
 import yaml
 
 import genreg
+from genreg.offers import offers, write_offers
+from genreg.plugins import load_plugins
 
 ROOT = Path(__file__).parents[3]
 PACKAGE = Path(__file__).parents[1] / "src" / "genreg_vae"
@@ -42,12 +44,14 @@ python plugins/vae/scripts/train_digits.py
 
 def note_files(registry: Path, name: str, folder: Path) -> None:
     """Put the size and sha256 of each file of the checkpoint into the registry."""
-    content = yaml.safe_load(registry.read_text("utf-8"))
+    known = yaml.safe_load(registry.read_text("utf-8"))
+    content = {key: known[key] for key in ("version", "models")}  # what the hooks offer is written anew
     content["models"][name]["files"] = {
         path.name: {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "size": path.stat().st_size}
         for path in (folder / "config.json", folder / "model.safetensors")
     }
     registry.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120), "utf-8")
+    write_offers(registry, offers(load_plugins(), "genreg-vae"))
 
 
 def draw_grid(model: str | Path, path: Path) -> None:

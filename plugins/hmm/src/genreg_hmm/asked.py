@@ -78,6 +78,11 @@ def _refuse_unknown(config: Config, seen: Sequences) -> None:
 
 def _lengths(config: Config, seen: Sequences, closed: Array, asked: Any) -> Array:
     open_end = np.zeros(len(seen), np.int64) if config.end else seen.lengths + config.length
+    nothing = np.flatnonzero(closed & (seen.lengths == 0))
+    if len(nothing):
+        raise UsageError(
+            f"{config.columns[0].name}: row {nothing[0] + 1} is given as a sequence of no steps: leave it out"
+        )
     default = np.where(closed, seen.lengths, open_end)
     if asked is None or asked.null_count == len(asked):
         return default
