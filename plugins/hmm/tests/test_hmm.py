@@ -743,3 +743,10 @@ def test_thirty_two_states_beat_the_bigram_on_held_out_text(hmm):
     figures = trained.metrics["validation_bits_per_step"], witten_bell(train, held)
     print(f"held-out bits per character: HMM {figures[0]:.3f}, bigram {figures[1]:.3f}")
     assert figures[0] < figures[1]
+
+
+def test_a_sequence_of_no_steps_is_refused():
+    import genreg
+
+    with pytest.raises(genreg.UsageError, match="rolls: row 1 is given as a sequence of no steps: leave it out"):
+        genreg.load("hmm-casino").sample(1, given={"rolls": ""})
