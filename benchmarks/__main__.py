@@ -1,5 +1,6 @@
-"""Run every script of this folder and write what they measure to docs/benchmarks.md: ``python benchmarks``.
+"""Run the scripts of this folder and write what they measure to docs/benchmarks.md.
 
+``python benchmarks`` runs all; ``python benchmarks draws startup`` runs these, and keeps what the others measured last.
 A script prints a Markdown table, and ends with 1 where it misses a goal; so does this. Its docstring says what it
 measures.
 """
@@ -17,8 +18,8 @@ OUT = HERE.parent / "docs" / "benchmarks.md"
 INTRODUCTION = """\
 # Benchmarks
 
-Written by `python benchmarks`, which runs every script in `benchmarks/` and ends with 1 where one misses a goal. Times
-are of one process on one machine: read the ratios.
+Written by `python benchmarks`, which runs every script in `benchmarks/` (or those named) and ends with 1 where one
+misses a goal. Times are of one process on one machine: read the ratios.
 """
 
 
@@ -28,23 +29,32 @@ def section(script: Path) -> tuple[str, bool]:
     done = subprocess.run([sys.executable, script], stdout=subprocess.PIPE, text=True, encoding="utf-8", check=False)
     met = done.returncode == 0
     verdict = "" if met else f"\n**Ended with {done.returncode}.**\n"
-    return f"## {script.stem}\n\n{about.replace('``', '`')}\n\n{done.stdout.strip()}\n{verdict}", met
+    own = ", ".join(f"{name} {version(name)}" for name in ("genreg-core", "numpy", "pyarrow"))
+    measured = f"{done.stdout.strip()}\n{verdict}\nPython {sys.version.split()[0]}, {own}.\n"
+    return f"## {script.stem}\n\n{about.replace('``', '`')}\n\n{measured}", met
 
 
-def main() -> int:
-    """Run all scripts in the order of their names; 1 where one fails."""
-    sections, all_met = [INTRODUCTION], True
-    for script in sorted(path for path in HERE.glob("*.py") if not path.name.startswith("_")):
-        print(f"{script.name} …", file=sys.stderr)
-        text, met = section(script)
-        sections.append(text)
+def kept() -> dict[str, str]:
+    """The sections of docs/benchmarks.md as they are, by script."""
+    parts = OUT.read_text("utf-8").split("\n## ")[1:] if OUT.is_file() else []
+    return {part.partition("\n")[0]: f"## {part.rstrip()}\n" for part in parts}
+
+
+def main(names: list[str]) -> int:
+    """Run the scripts named, or all, in the order of their names; 1 where one fails."""
+    scripts = {
+        p.stem: p for p in sorted(HERE.glob("*.py")) if p != HERE / "__main__.py" and "__main__" in p.read_text()
+    }
+    sections, all_met = kept(), True
+    for name in names or scripts:
+        print(f"{name} …", file=sys.stderr)
+        sections[name], met = section(scripts[name])
         all_met &= met
-    versions = ", ".join(f"{name} {version(name)}" for name in ("genreg-core", "numpy", "pyarrow"))
-    sections.append(f"Python {sys.version.split()[0]}, {versions}.\n")
-    OUT.write_text("\n".join(sections), "utf-8")
+    found = [sections[name] for name in scripts if name in sections]
+    OUT.write_text("\n".join([INTRODUCTION, *found]).rstrip() + "\n", "utf-8")
     print(f"wrote docs/{OUT.name}{'' if all_met else '; a goal is missed'}", file=sys.stderr)
     return 0 if all_met else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
