@@ -7,9 +7,11 @@ from typing import Any
 
 import click
 
+from genreg.checkpoint import CONFIG, WEIGHTS
 from genreg.cli import load_verb
 from genreg.entrypoints import COMMANDS, scan
 from genreg.errors import PluginError
+from genreg.files import sha256
 from genreg.options import of_function, of_model
 from genreg.plugins import Components
 from genreg.specs import summary
@@ -74,3 +76,19 @@ def write_offers(path: Path, offered: dict[str, dict[str, Any]]) -> bool:
     if after != before:
         path.write_text(after, "utf-8")
     return after != before
+
+
+def pin_files(registry: Path, name: str, folder: Path) -> None:
+    """Note size and sha256 of a bundled model's config and weights in its plugin's registry.yaml.
+
+    The part above the offers is rewritten, without its comments.
+    """
+    import yaml
+
+    head, mark, rest = registry.read_text("utf-8").partition(MARK)
+    content = yaml.safe_load(head)
+    content["models"][name]["files"] = {
+        path.name: {"sha256": sha256(path), "size": path.stat().st_size} for path in (folder / CONFIG, folder / WEIGHTS)
+    }
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+    registry.write_text(text + (f"\n{mark}{rest}" if mark else ""), "utf-8")

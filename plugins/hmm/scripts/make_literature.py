@@ -7,15 +7,14 @@ python plugins/hmm/scripts/make_literature.py
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from genreg import checkpoint
 from genreg.card import model_card
+from genreg.offers import pin_files
 from genreg.recipe import versions
 from genreg_hmm import genreg_models
 from genreg_hmm.config import Config, columns
@@ -94,19 +93,7 @@ def write(name: str, config: Config, tensors: dict[str, Any], source: str) -> No
     }
     saved = checkpoint.Checkpoint(folder, "hmm", config.model_dump(mode="json"), columns(config), [], {}, record)
     checkpoint.save(folder, saved, tensors, model_card(name, genreg_models()[0], saved), force=True)
-    note_files(PACKAGE / "registry.yaml", name, folder)
-
-
-def note_files(registry: Path, name: str, folder: Path) -> None:
-    """Put the size and sha256 of each file of the checkpoint into the registry."""
-    head, mark, offers = registry.read_text("utf-8").partition("\n# What the hooks offer")
-    content = yaml.safe_load(head)
-    content["models"][name]["files"] = {
-        path.name: {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "size": path.stat().st_size}
-        for path in (folder / "config.json", folder / "model.safetensors")
-    }
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
-    registry.write_text(text + mark + offers, "utf-8")
+    pin_files(PACKAGE / "registry.yaml", name, folder)
 
 
 if __name__ == "__main__":

@@ -6,16 +6,13 @@ python plugins/nb/scripts/train_iris.py
 from __future__ import annotations
 
 import csv
-import hashlib
 import tempfile
 from pathlib import Path
 
-import yaml
 from sklearn.datasets import load_iris
 
 import genreg
-from genreg.offers import offers, write_offers
-from genreg.plugins import load_plugins
+from genreg.offers import pin_files
 
 PACKAGE = Path(__file__).parents[1] / "src" / "genreg_nb"
 
@@ -30,25 +27,13 @@ def write_iris(path: Path) -> None:
             rows.writerow([*flower, iris.target_names[species]])
 
 
-def note_files(registry: Path, name: str, folder: Path) -> None:
-    """Put the size and sha256 of each file of the checkpoint into the registry."""
-    known = yaml.safe_load(registry.read_text("utf-8"))
-    content = {key: known[key] for key in ("version", "models")}  # what the hooks offer is written anew
-    content["models"][name]["files"] = {
-        path.name: {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "size": path.stat().st_size}
-        for path in (folder / "config.json", folder / "model.safetensors")
-    }
-    registry.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120), "utf-8")
-    write_offers(registry, offers(load_plugins(), "genreg-nb"))
-
-
 def main() -> None:
     """Train on all flowers: the model is small, and there is nothing to choose."""
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "iris.csv"
         write_iris(data)
         genreg.train("nb", data=data, label="species", split="100", seed=0, out=PACKAGE / "nb-iris", force=True)
-    note_files(PACKAGE / "registry.yaml", "nb-iris", PACKAGE / "nb-iris")
+    pin_files(PACKAGE / "registry.yaml", "nb-iris", PACKAGE / "nb-iris")
 
 
 if __name__ == "__main__":

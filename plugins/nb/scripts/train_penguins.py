@@ -16,9 +16,10 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from train_iris import PACKAGE, note_files
+from train_iris import PACKAGE
 
 import genreg
+from genreg.offers import pin_files
 
 WHEEL, MEMBER = "palmerpenguins==0.1.6", "palmerpenguins/data/penguins.csv"
 SHA256 = "f204db2c753b0937caac3cb35258562c14f073e4bbc76be24b4c51ce22767a93"
@@ -44,7 +45,7 @@ def main() -> None:
         data, out = write_penguins(Path(folder)), PACKAGE / "nb-penguins"
         years = {"multinomial": ["year"]}
         genreg.train("nb", data=data, label="species", settings=years, split="100", seed=0, out=out, force=True)
-    note_files(PACKAGE / "registry.yaml", "nb-penguins", PACKAGE / "nb-penguins")
+    pin_files(PACKAGE / "registry.yaml", "nb-penguins", PACKAGE / "nb-penguins")
 
 
 if __name__ == "__main__":

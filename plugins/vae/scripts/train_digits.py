@@ -8,7 +8,6 @@ python plugins/vae/scripts/train_digits.py --seed 1 --out FOLDER    # another tr
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
 import tempfile
 import time
@@ -18,11 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-import yaml
 
 import genreg
-from genreg.offers import offers, write_offers
-from genreg.plugins import load_plugins
+from genreg.offers import pin_files
 
 ROOT = Path(__file__).parents[3]
 PACKAGE = Path(__file__).parents[1] / "src" / "genreg_vae"
@@ -40,18 +37,6 @@ out. Weights are stored in half precision. The model is under Apache-2.0. To mak
 python plugins/vae/scripts/train_digits.py
 ```
 """
-
-
-def note_files(registry: Path, name: str, folder: Path) -> None:
-    """Put the size and sha256 of each file of the checkpoint into the registry."""
-    known = yaml.safe_load(registry.read_text("utf-8"))
-    content = {key: known[key] for key in ("version", "models")}  # what the hooks offer is written anew
-    content["models"][name]["files"] = {
-        path.name: {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "size": path.stat().st_size}
-        for path in (folder / "config.json", folder / "model.safetensors")
-    }
-    registry.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120), "utf-8")
-    write_offers(registry, offers(load_plugins(), "genreg-vae"))
 
 
 def draw_grid(model: str | Path, path: Path) -> None:
@@ -85,7 +70,7 @@ def main() -> None:
     with (asked.out / "README.md").open("a", encoding="utf-8") as card:
         card.write(CARD)
     if asked.out == PACKAGE / NAME:
-        note_files(PACKAGE / "registry.yaml", NAME, asked.out)
+        pin_files(PACKAGE / "registry.yaml", NAME, asked.out)
         draw_grid(asked.out, Path(__file__).parents[1] / "digits.png")
 
 
