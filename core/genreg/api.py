@@ -28,6 +28,7 @@ from genreg.preprocess import Chain, restore_chain
 from genreg.recipe import MOST_SAMPLES
 from genreg.registry import Entry, Registry, read_registries, user_file
 from genreg.scoring import Scorer
+from genreg.sequences import as_sequences, named_by
 from genreg.specs import ModelFamily
 from genreg.weights import resolve
 from genreg.windows import Edits, Run
@@ -49,7 +50,9 @@ class Samples:
         from genreg.outputs import write
 
         own = self.seeds if len(self.seeds) == len(self) else None
-        write(iter(self.table.to_batches()), self.table.schema, path, load_plugins().loaders, force=force, seeds=own)
+        names = np.arange(len(self)) if own is None else own
+        how: dict[str, Any] = {"force": force, "seeds": own, "names": names}
+        write(iter(self.table.to_batches()), self.table.schema, path, load_plugins().loaders, **how)
 
     def images(self) -> list[Any]:
         """The image column as Pillow images (None where one is missing); raises UsageError where there is none."""
@@ -134,6 +137,9 @@ class LoadedModel:
             if isinstance(data, (str, Path))
             else Source.of(as_table(data, "data takes a table or a file"))
         )
+        by = named_by(self.form.schema)
+        if by in source.schema.names:
+            source, key = as_sequences(source, self.form.schema), key or by
         return Scorer(self.model, self.form, source, key, seed)
 
     def given(self, given: Any, values: Mapping[str, Any], *, key: str | None = None) -> Given:
@@ -162,6 +168,8 @@ class LoadedModel:
         if not 0 <= first <= 2**64 - max(count, 1):
             raise UsageError(f"--seed {first}: seeds lie between 0 and {2**64 - 1}")
         own = np.arange(count, dtype=np.uint64) + np.uint64(first) if seeds is None else seeds
+        if given.passed and n > 1 and named_by(self.form.schema) in given.passed.schema.names:
+            given = replace(given, passed=None)  # several samples of one sequence: each goes by its seed
         return replace(given, seeds=own, copies=n)
 
     def samplers(self, calls: Sequence[str]) -> Edits:

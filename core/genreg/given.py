@@ -18,6 +18,7 @@ from genreg.form import Form, control, given_names
 from genreg.images import each_image, encoded
 from genreg.loading import open_source
 from genreg.options import Option, typed
+from genreg.sequences import gathered, named_by
 from genreg.specs import DataLoader
 
 MOST_BYTES = 1 << 30  # of the conditions of one run, which each sample carries
@@ -100,7 +101,9 @@ def read_given(
         if twice := [name for name in values if name in given]:
             raise UsageError(f"given: {twice[0]} is given twice")
         values, given = {**given, **values}, None
-    table = _table(given, loaders)
+    table, by = _table(given, loaders), named_by(form.schema)
+    if table is not None and by in table.schema.names:
+        table, key = _as_sequences(table, by, form, elsewhere), key or by
     rows = 1 if table is None else table.num_rows
     batch, passed, set_names = empty_batch(form.given, rows), None, set()
     if table is not None:
@@ -128,6 +131,17 @@ def read_given(
         if pa.types.is_floating(column.type) and not pc.all(pc.is_finite(column), min_count=0).as_py():
             raise UsageError(f"--given {name}: NaN and infinity cannot be given: leave out what is not known")
     return Given(batch, from_file=table is not None, passed=passed)
+
+
+def _as_sequences(table: Batch, by: str, form: Form, elsewhere: Elsewhere) -> Batch:
+    """A long table of conditions with one row per sequence; what is no list is said of a whole sequence."""
+    constant = []
+    for name in table.schema.names:
+        if name != by:
+            kind: Any = form.given.field(resolve_name(form, name, f"--given: the column {name}", elsewhere)).type
+            constant += [] if pa.types.is_list(kind) else [name]
+    source = gathered(pa.Table.from_batches([table]), by, constant)
+    return single_batch(pa.Table.from_batches(list(source.scan()), source.schema))
 
 
 def resolve_name(form: Form, name: str, asked: str, elsewhere: Elsewhere) -> str:

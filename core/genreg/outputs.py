@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from genreg.draft import Array, Batch
@@ -17,6 +18,7 @@ from genreg.errors import UsageError
 from genreg.files import new_file, new_folder, refuse_existing
 from genreg.images import LABELS, each_image, encode, image_columns, shown_factor
 from genreg.loading import is_folder, writer_of
+from genreg.sequences import named_by, spread, spread_schema
 from genreg.specs import DataLoader
 from genreg.wide import padded, width
 
@@ -30,18 +32,29 @@ def write(
     loaders: Mapping[str, DataLoader],
     *,
     force: bool = False,
+    names: Array | None = None,
     **about: Any,
 ) -> None:
     """Stream batches to a file by its suffix, or to a folder where the path ends in ``/``: whole or not at all.
 
-    ``about`` (seeds, recipe) goes to a writer that has a parameter of that name. Raises UsageError where it cannot.
+    ``about`` (seeds, recipe) goes to a writer that has a parameter of that name. ``names`` [n] are the
+    numbers that samples go by in a long table. Raises UsageError where it cannot.
     """
     refuse_output(path, force=force)
     writer = writer_of(path, loaders)
     known = inspect.signature(writer).parameters
     target = Path(path)
+    batches, schema = as_in_data(batches, schema, names)
     with new_folder(target, replace=force) if is_folder(path) else new_file(target, force=force) as temporary:
         writer(batches, schema, temporary, **{name: value for name, value in about.items() if name in known})
+
+
+def as_in_data(batches: Iterable[Batch], schema: pa.Schema, names: Array | None) -> tuple[Iterable[Batch], pa.Schema]:
+    """The rows as the data's were: where those were steps, one per step, the samples named by ``names`` [n]."""
+    if named_by(schema) is None:
+        return batches, schema
+    names = np.empty(0, np.uint64) if names is None else names
+    return spread(batches, schema, names), spread_schema(schema, names)
 
 
 def refuse_output(path: str | Path, *, force: bool = False) -> None:

@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import pyarrow as pa
 
 from genreg.api import LoadedModel, load
 from genreg.cli.common import echo_json, note, pairs, progress
-from genreg.draft import Batch, Planning
+from genreg.draft import Array, Batch, Planning
 from genreg.errors import UsageError
 from genreg.given import Given, resolve_name
 from genreg.images import image_columns
 from genreg.loading import writer_of
-from genreg.outputs import refuse_output, write
+from genreg.outputs import as_in_data, refuse_output, write
 from genreg.printing import print_rows
 from genreg.recipe import (
     Recipe,
@@ -178,10 +179,18 @@ def _job(
 def _to_stdout(job: Job) -> int:
     counted = job.counted(job.run.rows(job.windows.start, job.windows.stop))
     with progress("sampling", "samples", hidden=sys.stdout.isatty()) as report:
-        batches = counted.reported(report, job.windows.stop - job.windows.start)
+        reported = counted.reported(report, job.windows.stop - job.windows.start)
         to_stdout = job.flags["output"] == "-"
-        print_rows(batches, job.run.schema, as_json=job.flags["as_json"], to_stdout=to_stdout)
+        batches, schema = as_in_data(reported, job.run.schema, _names(job))
+        print_rows(iter(batches), schema, as_json=job.flags["as_json"], to_stdout=to_stdout)
     return 3 if counted.not_ok else 0
+
+
+def _names(job: Job) -> Array:
+    """The numbers that the samples go by in a long table: their seeds, or where samplers see all, their places."""
+    start, stop = job.windows.start, job.windows.stop
+    whole = any(sampler.scope == "all" for sampler, _ in job.run.edits)
+    return np.arange(start, stop) if whole else job.run.given.seeds[start:stop]
 
 
 def _at_once(job: Job) -> int:
@@ -252,7 +261,8 @@ def _finished(job: Job, counted: Counted, batches: Iterator[Batch]) -> int:
     target = str(folder / Path(out).name) if before else out
     whole = any(sampler.scope == "all" for sampler, _ in job.run.edits)
     seeds = None if whole else job.run.given.seeds[job.windows.start : job.windows.stop]
-    write(batches, job.run.schema, target, job.model.components.loaders, force=forced, seeds=seeds, recipe=job.recipe)
+    about: dict[str, Any] = {"seeds": seeds, "names": _names(job), "recipe": job.recipe}
+    write(batches, job.run.schema, target, job.model.components.loaders, force=forced, **about)
     if before and not filecmp.cmp(target, out, shallow=False):
         raise UsageError(f"{out} is there already, with other rows: choose another name, or --force to replace it")
     write_recipe(Path(out), job.recipe)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -467,15 +467,25 @@ def jsonl(path: Path, *, encoding: str = "utf-8") -> Source:
     return Source(schema, lambda size: resized(lines.batches(schema), schema, size), rows)
 
 
-def txt(path: Path, *, encoding: str = "utf-8", escapes: bool = False) -> Source:
-    """Plain text: the column ``text``, a row a line; ``escapes`` undoes the backslashes that genreg writes."""
+def txt(
+    path: Path,
+    *,
+    encoding: str = "utf-8",
+    escapes: bool = False,
+    by: Literal["line", "paragraph", "file"] = "line",
+) -> Source:
+    """Plain text: the column ``text``, a row a line; ``escapes`` undoes the backslashes that genreg writes.
+
+    By paragraph, the rows are the stretches between empty lines; by file, the whole is one row.
+    """
     codec = _codec(path, "txt", encoding)
     schema = pa.schema([("text", pa.string())])
 
     def batches() -> Iterator[Batch]:
         try:
             with path.open(encoding=codec) as file:
-                while lines := [line.removesuffix("\n") for line in itertools.islice(file, ROWS)]:
+                pieces = _pieces(file, by)
+                while lines := list(itertools.islice(pieces, ROWS)):
                     rows = [re.sub(r"\\(.)", _unescaped, line) for line in lines] if escapes else lines
                     yield pa.RecordBatch.from_arrays([pa.array(rows, pa.string())], schema=schema)
         except UnicodeError:
@@ -483,6 +493,18 @@ def txt(path: Path, *, encoding: str = "utf-8", escapes: bool = False) -> Source
 
     rows = sum(batch.num_rows for batch in batches())
     return Source(schema, lambda size: resized(batches(), schema, size), rows)
+
+
+def _pieces(file: Iterable[str], by: str) -> Iterator[str]:
+    """A text file's lines, paragraphs (whose lines stay apart), or all of it but the last newline."""
+    if by == "line":
+        yield from (line.removesuffix("\n") for line in file)
+    elif by == "file":
+        yield "".join(file).removesuffix("\n")
+    else:
+        for blank, lines in itertools.groupby(file, key=lambda line: not line.strip()):
+            if not blank:
+                yield "".join(lines).removesuffix("\n")
 
 
 def _unescaped(match: re.Match[str]) -> str:

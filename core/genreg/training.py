@@ -34,6 +34,7 @@ from genreg.plugins import Components, load_plugins
 from genreg.preprocess import Chain, cleaned, fit_steps
 from genreg.recipe import versions
 from genreg.resume import agree, digest, is_first, run_folder
+from genreg.sequences import gathered
 from genreg.specs import ModelFamily, Preprocessor, Report, Trained, fixed
 
 DISTINCT_SHARE, DISTINCT_ROWS = 0.95, 50  # text with this share of distinct values, in this many rows, is a key
@@ -48,6 +49,7 @@ class Roles:
     key: str | None = None
     drop: Sequence[str] = ()
     weight: str | None = None
+    sequence_by: str | None = None  # rows are steps, and those with the same value are one sequence
 
     def with_noted(self, schema: pa.Schema) -> Roles:
         """The label that a loader noted (the class of an image), where none is named and it is no other role's."""
@@ -127,6 +129,7 @@ def prepare(
     if not source.rows:
         raise DataError(f"{data} has no rows to train on")
     roles = roles.with_noted(source.schema)
+    source, roles = _as_sequences(source, roles, folder)
     parts = split_parts(source, roles, shares, seed, folder)
     columns = [name for name in source.schema.names if name not in {roles.group, roles.key, *roles.drop}]
     chosen = {part: with_roles(piece, columns, roles) for part, piece in parts.items()}
@@ -143,6 +146,24 @@ def prepare(
     plugin = components.owners["families", family]
     schema = _sampled(chosen["train"].schema, roles)
     return Prepared(spec, plugin, config, loaded, schema, mapped, chain, record)
+
+
+def _as_sequences(source: Source, roles: Roles, folder: Path) -> tuple[Source, Roles]:
+    """One row per sequence, whose name is the key of the split, where the rows are steps."""
+    by = roles.sequence_by
+    if by is None:
+        return source, roles
+    if roles.key is not None:
+        raise UsageError(f"--key {roles.key}: --sequence-by {by} names the sequences already: leave out --key")
+    for role in ("label", "group", "weight"):
+        name = getattr(roles, role)
+        if name == by:
+            raise UsageError(f"--{role} {by} names the sequences (--sequence-by): name another column")
+        if name is not None:
+            require_columns(source.schema, [name], f"--{role}")
+    assert source.table is not None
+    constant = [name for name in (roles.label, roles.group, roles.weight) if name]
+    return spool(gathered(source.table, by, constant), folder, "sequences"), replace(roles, key=by)
 
 
 def _sampled(schema: pa.Schema, roles: Roles) -> pa.Schema:
@@ -190,6 +211,7 @@ def train(
     key: str | None = None,
     drop: Sequence[str] = (),
     weight: str | None = None,
+    sequence_by: str | None = None,
     loader: str | None = None,
     preprocess: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
@@ -202,6 +224,7 @@ def train(
 ) -> Mapping[str, Any]:
     """Train a family on a file and write a checkpoint to the folder ``out``; returns what the checkpoint records.
 
+    With ``sequence_by`` the rows are steps, and those with the same value of that column are one sequence.
     The split follows from ``seed`` and the rows alone; maps and the model are fitted on the training part. A run
     that was interrupted lies in ``out``.part: ``resume`` continues it, ``force`` starts over. Raises UsageError,
     DataError or CheckpointError in the user's words, and leaves nothing half written.
@@ -210,8 +233,8 @@ def train(
     checkpoints.refuse_existing_folder(folder, force=force)
     with run_folder(folder, resume=resume, force=force) as (work, rows):
         ready = prepare(
-            family, data, rows, roles=Roles(label, group, key, drop, weight), loader=loader, preprocess=preprocess,
-            settings=settings, options=options, split=split, seed=seed,
+            family, data, rows, roles=Roles(label, group, key, drop, weight, sequence_by), loader=loader,
+            preprocess=preprocess, settings=settings, options=options, split=split, seed=seed,
         )  # fmt: skip
         agree(work, ready.identity())
         return fit_and_save(ready, folder, work, Path(data).name, seed, force=force, report=report or _silent)

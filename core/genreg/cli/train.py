@@ -17,6 +17,7 @@ from genreg.cli.common import echo_json, note, pairs, progress
 @click.option("--group", metavar="COLUMN", help="Rows with the same value stay in the same part.")
 @click.option("--key", metavar="COLUMN", help="A column that identifies rows; the model does not see it.")
 @click.option("--drop", multiple=True, metavar="COLUMN", help="Leave this column out.")
+@click.option("--sequence-by", metavar="COLUMN", help="The rows are steps: those with the same value are one sequence.")
 @click.option("--loader", metavar="NAME:K=V,…", help="How to read the file, such as csv:encoding=gb18030.")
 @click.option("--preprocess", multiple=True, metavar="NAME:K=V,…", help="A step before the model, such as standardize.")
 @click.option("--set", "settings", multiple=True, metavar="K=V", help="A setting of the family.")
@@ -31,8 +32,8 @@ from genreg.cli.common import echo_json, note, pairs, progress
 @click.option("--force", is_flag=True, help="Replace the checkpoint, and an unfinished run, if they are there.")
 def command(
     family: str, data: str, label: str | None, weight: str | None, group: str | None, key: str | None,
-    drop: tuple[str, ...], output: str, as_json: bool, dry_run: bool, resume: bool, force: bool,
-    device: str | None, **flags: Any,
+    drop: tuple[str, ...], sequence_by: str | None, output: str, as_json: bool, dry_run: bool, resume: bool,
+    force: bool, device: str | None, **flags: Any,
 ) -> None:  # fmt: skip
     """Train FAMILY on a file and write the checkpoint to a folder."""
     from genreg.resume import is_first
@@ -44,12 +45,12 @@ def command(
         "options": options, "split": flags["split"], "seed": flags["seed"],
     }  # fmt: skip
     if dry_run:
-        echo_json(_planned(family, data, output, (label, group, key, drop, weight), force, common))
+        echo_json(_planned(family, data, output, (label, group, key, drop, weight, sequence_by), force, common))
         return
     with progress(f"training {family}", "steps") as report:
         record = train(
-            family, data, out=output, label=label, weight=weight, group=group, key=key, drop=drop, force=force,
-            resume=resume, report=report, **common,
+            family, data, out=output, label=label, weight=weight, group=group, key=key, drop=drop,
+            sequence_by=sequence_by, force=force, resume=resume, report=report, **common,
         )  # fmt: skip
     if not is_first():
         return
