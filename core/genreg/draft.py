@@ -140,3 +140,12 @@ class Planning(Protocol):
     def plan(self, drafts: Iterator[Draft], /) -> Mapping[str, str]:
         """What ``--dry-run`` adds: tokens, price, host; parameters, memory."""
         ...
+
+
+@runtime_checkable
+class Describing(Protocol):
+    """A model whose insides people can read."""
+
+    def describe(self) -> str:
+        """What ``genreg show`` adds: lines of text, such as a state graph."""
+        ...

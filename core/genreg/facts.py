@@ -8,6 +8,7 @@ from typing import Any
 
 from genreg.api import LoadedModel, load
 from genreg.checkpoint import files_of
+from genreg.draft import Describing
 from genreg.errors import NotFound, Unsupported, UsageError, did_you_mean
 from genreg.form import given_names
 from genreg.generate import propose
@@ -52,6 +53,8 @@ def _of_model(model: LoadedModel) -> dict[str, Any]:
         "samplers": _fitting(model),
         "columns": {field.name: str(field.type) for field in model.form.schema},
     }
+    if isinstance(model.model, Describing):
+        facts["inside"] = model.model.describe().splitlines()
     if saved:
         size = sum(path.stat().st_size for _, path in files_of(saved.folder))
         facts |= {

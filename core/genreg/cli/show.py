@@ -32,6 +32,8 @@ def _draw(facts: Mapping[str, Any], indent: str = "") -> None:
         if isinstance(value, Mapping):
             click.echo(f"{indent}{name}:")
             _draw(value, indent + "  ")
+        elif name == "inside":
+            click.echo("\n".join([f"{indent}{name}:", *(f"{indent}  {line}" for line in value)]))
         elif isinstance(value, list) and value and isinstance(value[0], Mapping):
             click.echo(f"{indent}{name}:")
             for row in value:

@@ -105,3 +105,11 @@ def test_scores_of_a_long_table_are_one_per_sequence(call, trained):
 def test_a_label_that_varies_within_a_sequence_is_refused_on_the_command_line(call, trained, tmp_path):
     how = ("train", "hmm", "--data", trained / "steps.csv", "-o", tmp_path / "x", "--sequence-by", "patient")
     assert "column mood varies within the sequence" in call(*how, "--label", "mood", code=2)
+
+
+def test_show_tells_the_state_graph(call):
+    told = call("show", "hmm-casino")
+    assert "inside:\n  start -> state 0 " in told
+    assert "  state 1\n    -> itself 0.9, state 0 0.1\n" in told
+    assert "0.5" in next(line for line in told.partition("  state 1\n")[2].splitlines() if "6" in line)
+    assert json.loads(call("show", "hmm-casino", "--json"))["inside"][1] == "state 0"

@@ -27,6 +27,7 @@ from genreg_hmm.config import LONGEST, Config, Part, columns
 from genreg_hmm.decoding import inferred
 from genreg_hmm.emissions import Diagonal, Emission, Poisson
 from genreg_hmm.gaussian import Full
+from genreg_hmm.graph import described
 from genreg_hmm.learning import Parameters, log_likelihoods
 from genreg_hmm.sampling import Observed, draw_paths, first_end, padded
 from genreg_hmm.sequences import as_lists, as_texts, sequences
@@ -153,6 +154,10 @@ class HiddenMarkov:
         return pa.RecordBatch.from_arrays([pa.array(arrays[f.name], f.type) for f in schema], schema=schema)
 
     # ---- what else is known ----
+
+    def describe(self) -> str:
+        """The state graph: starts, transitions and likeliest emissions."""
+        return described(self.config, self.parameters)
 
     def log_prob(self, batch: Batch, seeds: Seeds, /) -> Array:  # noqa: ARG002 - nothing is left to chance
         """log p of each sequence, what is null in it summed out: float64 [n]; a null or empty sequence has 0."""
