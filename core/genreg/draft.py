@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -148,4 +148,13 @@ class Describing(Protocol):
 
     def describe(self) -> str:
         """What ``genreg show`` adds: lines of text, such as a state graph."""
+        ...
+
+
+@runtime_checkable
+class Drawing(Protocol):
+    """A model whose insides can be drawn."""
+
+    def draw(self, kind: Literal["svg", "png"], /) -> bytes:
+        """What ``genreg show -o`` writes: the picture as a file's bytes."""
         ...

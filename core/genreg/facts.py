@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from genreg.api import LoadedModel, load
 from genreg.checkpoint import files_of
-from genreg.draft import Describing
+from genreg.draft import Describing, Drawing
 from genreg.errors import NotFound, Unsupported, UsageError, did_you_mean
+from genreg.files import new_file, refuse_existing
 from genreg.form import given_names
 from genreg.generate import propose
 from genreg.images import embedded_recipe
@@ -37,6 +38,21 @@ def facts_of(what: str, registries: tuple[str, ...] = ()) -> dict[str, Any]:
         if what in getattr(components, kind):
             return _of_function(what, kind, components)
     raise NotFound(f"there is nothing called {what}{did_you_mean(what, _names(registry, components))}")
+
+
+def draw_to(what: str, output: str, registries: tuple[str, ...] = (), *, force: bool = False) -> None:
+    """Draw a model's insides to an .svg or .png file; raises Unsupported where the family has no drawing."""
+    path = Path(output)
+    kinds: dict[str, Literal["svg", "png"]] = {".svg": "svg", ".png": "png"}
+    kind = kinds.get(path.suffix.lower())
+    if kind is None:
+        raise UsageError(f"{output}: drawings are .svg or .png")
+    refuse_existing(path, force=force)
+    model = load(what, registries=registries)
+    if not isinstance(model.model, Drawing):
+        raise Unsupported(f"{what} is of the family {model.family.name}, which has no drawing")
+    with new_file(path, force=force) as temporary:
+        temporary.write_bytes(model.model.draw(kind))
 
 
 def _of_model(model: LoadedModel) -> dict[str, Any]:

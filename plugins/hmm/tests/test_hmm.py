@@ -750,3 +750,35 @@ def test_a_sequence_of_no_steps_is_refused():
 
     with pytest.raises(genreg.UsageError, match="rolls: row 1 is given as a sequence of no steps: leave it out"):
         genreg.load("hmm-casino").sample(1, given={"rolls": ""})
+
+
+def test_the_state_graph_is_drawn_as_svg_and_as_png(tmp_path):
+    import io
+    import xml.etree.ElementTree as ElementTree
+
+    from PIL import Image
+
+    import genreg
+
+    model = genreg.load("hmm-casino").model
+    words = [element.text for element in ElementTree.fromstring(model.draw("svg")).iter() if element.text]
+    assert {"0", "1", "0.95", "0.05", "0.9", "0.1", "start 0.67"} <= set(words)
+    assert any("'6' 0.5" in word for word in words)
+    picture = Image.open(io.BytesIO(model.draw("png")))
+    assert picture.format == "PNG"
+    assert len(set(picture.convert("L").resize((40, 40)).tobytes())) > 3
+
+
+def test_show_writes_the_drawing_and_refuses_what_has_none(tmp_path):
+    from genreg.errors import GenregError
+    from genreg.facts import draw_to
+
+    draw_to("hmm-casino", str(tmp_path / "g.svg"))
+    assert (tmp_path / "g.svg").read_bytes().startswith(b"<svg")
+    for what, output, message in [
+        ("hmm-casino", "g.svg", "is there already"),
+        ("hmm-casino", "g.pdf", "drawings are .svg or .png"),
+        ("nb-iris", "n.png", "nb-iris is of the family nb, which has no drawing"),
+    ]:
+        with pytest.raises(GenregError, match=message):
+            draw_to(what, str(tmp_path / output))

@@ -20,16 +20,21 @@ def described(config: Config, parameters: Parameters) -> str:
         names = [f"state {k}" if k != state else "itself" for k in range(parameters.states)]
         ends = "" if parameters.end is None else f", the end {_share(float(parameters.end[state]))}"
         lines.append(f"  -> {_likeliest(row * kept, names)}{ends}")
-        tensors = zip(config.parts, (one.tensors() for one in parameters.emissions), strict=True)
-        lines += [f"  {line}" for part, held in tensors for line in _emitted(part, held, state)]
+        lines += [f"  {line}" for line in emissions(config, parameters, state)]
     return "\n".join(lines)
 
 
-def _emitted(part: Part, tensors: dict[str, Array], state: int) -> list[str]:
+def emissions(config: Config, parameters: Parameters, state: int, most: int = MOST) -> list[str]:
+    """What a state emits: a line per column, of symbols the ``most`` likeliest."""
+    tensors = zip(config.parts, (one.tensors() for one in parameters.emissions), strict=True)
+    return [line for part, held in tensors for line in _emitted(part, held, state, most)]
+
+
+def _emitted(part: Part, tensors: dict[str, Array], state: int, most: int) -> list[str]:
     if part.kind in ("categorical", "text"):
         (column,) = part.columns
         symbols = [repr(value) if isinstance(value, str) else str(value) for value in column.values]
-        return [f"{column.name}: {_likeliest(tensors['probability'][state], symbols)}"]
+        return [f"{column.name}: {_likeliest(tensors['probability'][state], symbols, most)}"]
     if part.kind == "poisson":
         return [
             f"{c.name}: {rate:.4g} on average" for c, rate in zip(part.columns, tensors["rate"][state], strict=True)
@@ -39,12 +44,12 @@ def _emitted(part: Part, tensors: dict[str, Array], state: int) -> list[str]:
     return [f"{column.name}: {mean:.4g} ± {deviation:.3g}" for column, mean, deviation in numbers]
 
 
-def _likeliest(p: Array, names: list[str]) -> str:
+def _likeliest(p: Array, names: list[str], most: int = MOST) -> str:
     """The likeliest above LEAST, falling; the likeliest one in any case."""
     order = [int(at) for at in (-p).argsort(kind="stable")]
     chosen = [at for at in order if p[at] >= LEAST] or order[:1]
-    more = f", and {len(chosen) - MOST} more" if len(chosen) > MOST else ""
-    return ", ".join(f"{names[at]} {_share(float(p[at]))}" for at in chosen[:MOST]) + more
+    more = f", and {len(chosen) - most} more" if len(chosen) > most else ""
+    return ", ".join(f"{names[at]} {_share(float(p[at]))}" for at in chosen[:most]) + more
 
 
 def _share(p: float) -> str:

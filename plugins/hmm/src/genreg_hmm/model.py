@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -158,6 +158,12 @@ class HiddenMarkov:
     def describe(self) -> str:
         """The state graph: starts, transitions and likeliest emissions."""
         return described(self.config, self.parameters)
+
+    def draw(self, kind: Literal["svg", "png"], /) -> bytes:
+        """The state graph as a picture."""
+        from genreg_hmm.drawing import drawn
+
+        return drawn(self.config, self.parameters, kind)
 
     def log_prob(self, batch: Batch, seeds: Seeds, /) -> Array:  # noqa: ARG002 - nothing is left to chance
         """log p of each sequence, what is null in it summed out: float64 [n]; a null or empty sequence has 0."""
