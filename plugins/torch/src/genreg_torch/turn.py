@@ -68,8 +68,9 @@ class Turn:
         for part in self.objective.optimizer.param_groups:
             part.update(values)
         for parameter in self.own:
-            parameter.requires_grad = True
             parameter.grad = None
+            if not parameter.requires_grad:
+                parameter.requires_grad = True
         for parameter in self.others:
             parameter.requires_grad = False
         total, figures = self._descend(whole, rows)
@@ -87,7 +88,7 @@ class Turn:
             reseed(mixed(whole.key, _GLOBAL + self.group.rank * pieces + piece), whole.device)
             mine = rows if pieces == 1 else {n: column[piece * size : (piece + 1) * size] for n, column in rows.items()}
             loss, figures = self.objective.loss(mine, at)
-            (loss / pieces).backward()  # type: ignore[no-untyped-call]
+            (loss / pieces if pieces > 1 else loss).backward()  # type: ignore[no-untyped-call]
             made.append({"": loss.detach(), **{name: value.detach() for name, value in figures.items()}})
         means = made[0] if pieces == 1 else {n: torch.stack([one[n].float() for one in made]).mean(0) for n in made[0]}
         return means.pop(""), means
@@ -97,8 +98,8 @@ class Turn:
         for parameter in self.own:
             if parameter.grad is None:  # a loss that does not reach it, such as a penalty alone
                 parameter.grad = torch.zeros_like(parameter)
-        gradients = [parameter.grad for parameter in self.own if parameter.grad is not None]
-        self.group.average_(gradients)
+        if self.group.count > 1:
+            self.group.average_([parameter.grad for parameter in self.own if parameter.grad is not None])
         if self.settings.clip is not None:
             nn.utils.clip_grad_norm_(self.own, self.settings.clip)
         self.objective.optimizer.step()

@@ -115,7 +115,8 @@ def loss(config: Config, vae: Vae, rows: Rows, at: Moment) -> tuple[Tensor, Mapp
     kl = kl_to_normal(mean, log_variance)
     beta = beta_at(at.step, at.steps, config.beta, config.beta_warmup)
     total = negative_elbo(log_prob, kl, beta=beta, free_bits=config.free_bits)
-    return total / x[0].numel(), {"reconstruction": -log_prob.mean(), "divergence": kl.sum(1).mean()}
+    figures = {"reconstruction": -log_prob.detach().mean(), "divergence": kl.detach().sum(1).mean()}
+    return total / x[0].numel(), figures
 
 
 def one_hot(config: Images, y: Tensor) -> Tensor:
