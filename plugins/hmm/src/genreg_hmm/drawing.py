@@ -48,7 +48,7 @@ class Text(NamedTuple):
 def drawn(config: Config, parameters: Parameters, kind: Literal["svg", "png"]) -> bytes:
     """The graph of all states, transitions of at least 1 %, starts, and the likeliest emissions."""
     radius = max(110.0, 24.0 * parameters.states)
-    side = 2 * (radius + 130.0)
+    side = 2 * (radius + 250.0)
     shapes = list(_shapes(config, parameters, (side / 2, side / 2), radius))
     return _svg(shapes, side) if kind == "svg" else _png(shapes, side)
 
@@ -70,8 +70,11 @@ def _shapes(config: Config, parameters: Parameters, center: Point, radius: float
         yield Disc((x, y))
         yield Text((x, y - 7), str(k), 18)
         yield Text((x, y + 12), f"start {float(parameters.start[k]):.2g}", 11)
-        for row, words in enumerate(emissions(config, parameters, k, most=3)):
-            yield Text((x, y + NODE + 14 + 15 * row), words, 12)
+        lines = emissions(config, parameters, k, most=3)
+        away = NODE + 66 + 80 * abs(math.cos(angles[k]))  # beyond the loop; words are wider than high
+        x, y = x + away * math.cos(angles[k]), y + (away + 10 * len(lines)) * math.sin(angles[k])
+        for row, words in enumerate(lines):
+            yield Text((x, y + 15 * (row - (len(lines) - 1) / 2)), words, 12)
 
 
 def _arc(here: Point, there: Point) -> list[Point]:
