@@ -225,6 +225,12 @@ def test_the_install_line_is_the_path_in_a_checkout(tmp_path, monkeypatch):
     monkeypatch.setattr(entrypoints, "scan", lambda: points)
     assert install_line("genreg-nb") == f"pip install '{checkout}/plugins/nb'"
     assert install_line("genreg-dream") == 'pip install "genreg-dream>=0.1,<0.2"'
+    for name, needed in {"torch": "", "vae": '\n    "genreg-torch>=0.1,<0.2",\n    "torch>=2.6",'}.items():
+        (checkout / "plugins" / name).mkdir()
+        needs = f'dependencies = [\n    "genreg-core>=0.1,<0.2",{needed}\n]\n'
+        (checkout / "plugins" / name / "pyproject.toml").write_text(f'[project]\nname = "genreg-{name}"\n{needs}')
+    both = f"'{checkout}/plugins/torch' '{checkout}/plugins/vae'"  # the index has no genreg-torch
+    assert install_line("genreg-vae") == f"pip install {both}"
     (info / "direct_url.json").unlink()
     assert install_line("genreg-nb") == 'pip install "genreg-nb>=0.1,<0.2"'
 

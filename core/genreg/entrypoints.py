@@ -96,7 +96,26 @@ def install_line(dist: str) -> str:
                 url = re.search(r'"url":\s*"file://([^"]+)"', file.read())
         except OSError:
             url = None
-        folder = os.path.join(unquote(url[1]), "plugins", dist.removeprefix("genreg-")) if url else ""
-        if os.path.isdir(folder):
-            return f"pip install {shlex.quote(folder)}"
+        folders = _with_siblings(os.path.join(unquote(url[1]), "plugins"), dist) if url else []
+        if folders:
+            return f"pip install {' '.join(map(shlex.quote, folders))}"
     return f'pip install "{dist}>=0.1,<0.2"'
+
+
+def _with_siblings(plugins: str, dist: str) -> list[str]:
+    """The folder of a distribution in a checkout, after those of the siblings that it needs: no index has them."""
+    import re
+
+    folder = os.path.join(plugins, dist.removeprefix("genreg-"))
+    if not os.path.isdir(folder):
+        return []
+    try:
+        with open(os.path.join(folder, "pyproject.toml"), encoding="utf-8") as file:
+            listed = re.search(r"^dependencies = \[(.*?)\]", file.read(), re.DOTALL | re.MULTILINE)
+    except OSError:
+        listed = None
+    needed = re.findall(r'"(genreg-[a-z-]+)', listed[1]) if listed else []
+    siblings = [
+        os.path.join(plugins, name.removeprefix("genreg-")) for name in needed if name not in ("genreg-core", dist)
+    ]
+    return [*(path for path in siblings if os.path.isdir(path)), folder]

@@ -8,6 +8,7 @@ states, N steps, D columns, F features, V symbols.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -74,13 +75,13 @@ class Emission(Protocol):
 
 
 @dataclass(frozen=True)
-class Linear:
+class Linear(ABC):
     """The half that all dense families share."""
 
-    @cached_property
+    @property
+    @abstractmethod
     def natural(self) -> Array:
         """The natural parameters: [F, K]."""
-        raise NotImplementedError
 
     def log_density(self, cells: Tensor, /) -> Tensor:
         """features . natural."""

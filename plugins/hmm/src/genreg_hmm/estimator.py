@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -50,7 +51,7 @@ class Monitor:
         return self.iter == self.n_iter or few
 
 
-class BaseHMM:
+class BaseHMM(ABC):
     """What all estimators share; subclasses say what a state emits."""
 
     kind: ClassVar[str] = ""
@@ -95,14 +96,14 @@ class BaseHMM:
 
     # ---- what subclasses say ----
 
-    def _emission(self) -> Emission:
-        raise NotImplementedError
+    @abstractmethod
+    def _emission(self) -> Emission: ...
 
-    def _keep(self, emission: Emission) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _keep(self, emission: Emission) -> None: ...
 
-    def _start(self, cells: Array, chance: Chance) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _start(self, cells: Array, chance: Chance) -> None: ...
 
     def _config(self) -> Config:
         return Config(transition_prior=max(1.0, float(self.transmat_prior)), emission_prior=1.0)
