@@ -283,9 +283,6 @@ REFUSED = {
     "pkg://genreg-nb/a\\b": "pkg://genreg-nb/a\\b: 'a\\\\b' is no plain file name",
     "pkg://genreg-nb": "pkg://genreg-nb: name a folder",
     "pkg://genreg-dream/sheep": 'pkg://genreg-dream/sheep: genreg-dream is not installed: pip install "genreg-dream>=0.1,<0.2"',
-    "hf://org/repo@abc": (
-        "hf://org/repo@abc: this genreg does not fetch from the Hub yet: download the folder and name its path"
-    ),
 }
 
 

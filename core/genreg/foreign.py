@@ -7,11 +7,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from genreg.checkpoint import CONFIG, Checkpoint, Weights, read_json
+from genreg.checkpoint import CONFIG, Checkpoint, Weights, read_json, weights_among
 from genreg.errors import CheckpointError
 from genreg.specs import ModelFamily
-
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def is_foreign(folder: Path) -> bool:
@@ -25,12 +23,11 @@ def adopt(folder: Path, families: Iterable[ModelFamily]) -> Checkpoint:
 
     Raises CheckpointError, saying what was looked at, where there are no safetensors, or not exactly one family.
     """
-    found = sorted(folder.glob("*.safetensors"))
-    if len(found) != 1:
-        pickled = next((path.name for path in sorted(folder.iterdir()) if path.suffix in PICKLES), None)
-        why = f"{pickled} is a pickle, which can run code: convert it to safetensors" if pickled else "it has none"
-        raise CheckpointError(f"{folder}: one .safetensors file is needed: {f'it has {len(found)}' if found else why}")
-    config, weights = read_json(folder / CONFIG), Weights.open(found[0])
+    try:
+        (name,) = weights_among(path.name for path in folder.iterdir())
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder}: {error}") from None
+    config, weights = read_json(folder / CONFIG), Weights.open(folder / name)
     able = [one for one in families if one.recognizes is not None and one.recognizes(config, weights.header)]
     if len(able) != 1:
         kind = config.get("_class_name") or config.get("model_type") or "nothing"

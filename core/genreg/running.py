@@ -21,7 +21,7 @@ import pyarrow as pa
 from genreg.api import LoadedModel, load
 from genreg.cli.common import echo_json, note, pairs, progress
 from genreg.draft import Array, Batch, Planning
-from genreg.errors import UsageError
+from genreg.errors import NotCached, UsageError
 from genreg.given import Given, resolve_name
 from genreg.images import image_columns
 from genreg.loading import writer_of
@@ -56,7 +56,7 @@ def run(name: str | None, condition: str | None, flags: Mapping[str, Any]) -> in
         raise UsageError("name a model: genreg run NAME (genreg list shows them)")
     else:
         asked = _asked(name, condition, flags)
-    model = load(asked.recipe.model, options=asked.recipe.options, registries=flags["registries"])
+    model = _loaded(asked.recipe, recipe, flags)
     if out:
         writer_of(out, model.components.loaders)
     job = _job(model, asked, out, flags, _first_seed(begun, flags) if begun and not recipe else None, again=recipe)
@@ -73,6 +73,18 @@ def run(name: str | None, condition: str | None, flags: Mapping[str, Any]) -> in
     refuse_output(job.out, force=flags["force"] or begun == job.windows.folder / RECIPE)
     whole = len(job.windows) <= 1 and not job.run.streams and not job.windows.folder.exists()
     return _at_once(job) if whole else _by_windows(job)
+
+
+def _loaded(asked: Recipe, file: Path | None, flags: Mapping[str, Any]) -> LoadedModel:
+    """The model; one that a recipe ``file`` names is fetched only after a yes: the file may be anyone's."""
+    refused = file is not None and not flags["yes"]
+    offline = flags["offline"] or refused
+    try:
+        return load(asked.model, options=asked.options, registries=flags["registries"], offline=offline)
+    except NotCached:
+        if flags["offline"] or not refused:
+            raise
+        raise UsageError(f"{file} needs {asked.model}, which is not here: --yes fetches it") from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,6 +174,7 @@ def _job(
     prepared = model.prepare(given, asked.recipe.n, seeds=seeds, seed=seed)
     recipe = replace(
         asked.recipe,
+        model=model.name,
         given=asked.recipe.given if again else kept_given,
         seeds=spell_seeds(prepared.seeds),
         checkpoint=digest,

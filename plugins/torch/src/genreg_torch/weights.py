@@ -35,15 +35,16 @@ def load_into(
     kind: torch.dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     with torch.device("meta"):
         module = build()
-    wanted = persistent(module)
+    wanted = {_held(module, name, weights): tensor for name, tensor in persistent(module).items()}
     specs = {name: (tuple(tensor.shape), _stored(weights, name, tensor)) for name, tensor in wanted.items()}
     weights.expect({**specs, **(beside or {})})
     state: dict[str, Tensor] = {}
     try:
-        with safe_open(str(weights.path), framework="pt", device=str(device)) as file:
-            for name, tensor in wanted.items():
-                found = file.get_tensor(name)
-                state[name] = found.to(kind) if tensor.is_floating_point() else found
+        for path, names in weights.by_file(wanted).items():
+            with safe_open(str(path), framework="pt", device=str(device)) as file:
+                for name in names:
+                    found = file.get_tensor(name)
+                    state[name] = found.to(kind) if wanted[name].is_floating_point() else found
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{weights.path} cannot be read: {error}") from None
     for name in module.state_dict().keys() - state.keys():  # a second name of a tied parameter
@@ -68,6 +69,14 @@ def _stored(weights: Weights, name: str, tensor: Tensor) -> str:
     assert not name.startswith(CHAIN_PREFIX), f"{name}: names that begin with {CHAIN_PREFIX} are the core's"
     found = weights.header[name][1] if name in weights.header else own
     return found if own in _FLOATS and found in _FLOATS else own
+
+
+def _held(module: nn.Module, name: str, weights: Weights) -> str:
+    """The name that the file has a parameter under: of a tied one others may have kept the second."""
+    if name in weights.header:
+        return name
+    same = module.state_dict(keep_vars=True)
+    return next((other for other in same if same[other] is same[name] and other in weights.header), name)
 
 
 def _first_name(module: nn.Module, name: str, wanted: Mapping[str, Tensor]) -> str:
