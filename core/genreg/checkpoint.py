@@ -237,19 +237,19 @@ def files_of(folder: Path) -> Iterator[tuple[str, Path]]:
             yield path.name, path
 
 
-def weights_among(names: Iterable[str]) -> list[str]:
-    """The one name of a file or index that holds a folder's weights, among all its names; none raises CheckpointError.
+def weights_among(names: Iterable[str]) -> str:
+    """The file or index that holds a folder's weights, among the names of its files; raises CheckpointError.
 
     ``model.safetensors`` comes first, then an index, then the only .safetensors that is no variant (``x.fp16``).
     """
     there = sorted(names)
     if WEIGHTS in there:
-        return [WEIGHTS]
+        return WEIGHTS
     indexes = [name for name in there if name.endswith(INDEX)]
     files = indexes or [name for name in there if name.endswith(".safetensors")]
     plain = [name for name in files if "." not in name.removesuffix(INDEX).removesuffix(".safetensors")] or files
     if len(plain) == 1:
-        return plain
+        return plain[0]
     pickled = next((name for name in there if name.endswith(PICKLES)), None)
     why = f"{pickled} is a pickle, which can run code: convert it to safetensors" if pickled else "it has none"
     raise CheckpointError(f"one .safetensors file is needed: {f'it has {len(plain)}' if plain else why}")

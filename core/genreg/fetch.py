@@ -75,9 +75,12 @@ def _complete(folder: Path, pins: Pins) -> bool:
         return sizes and all(sha256(path) == facts["sha256"] for path, facts in paths.items())
     if not (folder / CONFIG).is_file():
         return False
-    found = weights_among(path.name for path in folder.iterdir())
-    shards = shards_of(folder / found[0]).values() if found and found[0].endswith(INDEX) else found
-    return bool(found) and all((folder / name).is_file() for name in shards)
+    try:
+        found = weights_among(path.name for path in folder.iterdir())
+        names = shards_of(folder / found).values() if found.endswith(INDEX) else [found]
+    except CheckpointError:
+        return False
+    return all((folder / name).is_file() for name in names)
 
 
 def _look(reference: Reference, pins: Pins) -> Contents:
@@ -123,13 +126,16 @@ def _fetched(there: Contents, pins: Pins) -> Path:
         return folder
     if CONFIG not in there.files:
         raise CheckpointError(f"{there.reference} is no checkpoint: it has no {CONFIG}")
-    found = weights_among(there.files)
-    _download(there.reference, [there.files[name] for name in (*found, CONFIG, CARD) if name in there.files])
-    if found[0].endswith(INDEX):
-        shards = sorted(set(shards_of(folder / found[0]).values()))
+    try:
+        found = weights_among(there.files)
+    except CheckpointError as error:
+        raise CheckpointError(f"{there.reference}: {error}") from None
+    _download(there.reference, [there.files[name] for name in (found, CONFIG, CARD) if name in there.files])
+    if found.endswith(INDEX):
+        shards = sorted(set(shards_of(folder / found).values()))
         gone = [name for name in shards if name not in there.files]
         if gone:
-            raise CheckpointError(f"{there.reference}: {found[0]} names {gone[0]}, and there is no such file")
+            raise CheckpointError(f"{there.reference}: {found} names {gone[0]}, and there is no such file")
         _download(there.reference, [there.files[name] for name in shards])
     return folder
 

@@ -24,7 +24,7 @@ def adopt(folder: Path, families: Iterable[ModelFamily]) -> Checkpoint:
     Raises CheckpointError, saying what was looked at, where there are no safetensors, or not exactly one family.
     """
     try:
-        (name,) = weights_among(path.name for path in folder.iterdir())
+        name = weights_among(path.name for path in folder.iterdir())
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error}") from None
     config, weights = read_json(folder / CONFIG), Weights.open(folder / name)

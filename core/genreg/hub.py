@@ -105,7 +105,7 @@ def asked(reference: Reference, call: Callable[[], T], tries: int = TRIES) -> T:
     for attempt in range(tries):
         try:
             return call()
-        except (httpx.HTTPError, OSError, ValueError) as error:
+        except (httpx.HTTPError, OSError, ValueError, RuntimeError) as error:
             wait = pause(error, attempt) if attempt < tries - 1 else None
             if wait is None:
                 raise told(error, reference) from error
@@ -131,8 +131,8 @@ def told(error: BaseException, reference: Reference) -> GenregError:
     from huggingface_hub import constants, errors
     from huggingface_hub.utils import httpx
 
-    if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
-        error = error.__cause__  # whatever broke ends as this one: the cause says what
+    if isinstance(error, errors.LocalEntryNotFoundError | RuntimeError) and error.__cause__ is not None:
+        error = error.__cause__  # whatever breaks a download or an upload ends as one of these: the cause says what
     page, pull = f"{constants.ENDPOINT}/{reference.repo}", f"genreg pull {shlex.quote(str(reference))}"
     message = f"cannot be fetched: {type(error).__name__}: {error}"
     if isinstance(error, errors.OfflineModeIsEnabled):

@@ -294,7 +294,7 @@ class FakeHub:
 
     @contextmanager
     def serving(self, home: str | os.PathLike[str], token: str | None = None) -> Iterator[None]:
-        """Within the block ``huggingface_hub``, here and in child processes, talks to this hub and caches in ``home``."""
+        """Within the block ``huggingface_hub``, here and in child processes, talks to this hub; caches in ``home``."""
         from huggingface_hub import constants
 
         template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, self.url)
