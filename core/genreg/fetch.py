@@ -7,7 +7,6 @@ into the snapshot. So the cache is one that ``hf cache`` and every other library
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shlex
 import shutil
@@ -19,7 +18,7 @@ from typing import Any
 from genreg import hub
 from genreg.checkpoint import CARD, CONFIG, INDEX, shards_of, weights_among
 from genreg.errors import CheckpointError, GenregError, HubError, NotCached, UsageError
-from genreg.files import sha256
+from genreg.files import reason, sha256
 from genreg.hub import Contents, Reference, RemoteFile
 
 Pins = Mapping[str, Mapping[str, Any]]  # name -> sha256, size
@@ -151,9 +150,12 @@ def _download(at: Reference, files: Iterable[RemoteFile]) -> None:
     blobs_folder = store / "blobs"
     blobs_folder.mkdir(parents=True, exist_ok=True)
     _refuse_full(at, blobs_folder, missing)
-    with downloads() as bar:
-        for file in missing:
-            _get(at, file, blobs[file], bar(file.path.rpartition("/")[2], file.size))
+    try:
+        with downloads() as bar:
+            for file in missing:
+                _get(at, file, blobs[file], bar(file.path.rpartition("/")[2], file.size))
+    except OSError as error:
+        raise UsageError(f"{blobs_folder} cannot be written: {reason(error)}; what came is kept") from None
     for file in files:
         copy = store / "snapshots" / str(at.revision) / file.path
         if copy.is_file() and not copy.is_symlink():  # a system without links: the copy may be a damaged one
@@ -187,7 +189,7 @@ def _get(at: Reference, file: RemoteFile, blob: Path, report: Callable[[int], No
         blob.unlink(missing_ok=True)
         for _ in range(2):
             _stream(at, hf_hub_url(at.repo, file.path, revision=at.revision), part, file.size, report)
-            if _digest(part, file.etag) == file.etag:
+            if hub.digest(part, file.etag) == file.etag:
                 part.replace(blob)
                 return
             part.unlink()
@@ -210,7 +212,7 @@ def _stream(at: Reference, url: str, part: Path, size: int, report: Callable[[in
         most, idle = file.tell(), 0
         while (have := file.tell()) < size:
             wanted = headers | ({"Range": f"bytes={have}-"} if have else {})
-            problem: Exception = UsageError("the connection was closed")
+            problem: Exception = httpx.RemoteProtocolError("the connection was closed")
             try:
                 timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
                 with http_stream_backoff("GET", url, headers=wanted, timeout=timeout, **once) as response:
@@ -234,25 +236,14 @@ def _wait(at: Reference, problem: Exception, idle: int) -> None:
     """Until the next attempt; raises HubError where there is no use in one."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    answered = isinstance(problem, HfHubHTTPError)
-    wait = hub.pause(problem, idle) if answered else min(0.1 * 4**idle, 8)
-    if wait is None or (answered and idle >= hub.TRIES) or idle >= hub.TRIES:
-        if isinstance(problem, UsageError):
-            raise HubError(f"{at}: the connection broke {idle} times without a byte: genreg pull {at} goes on")
+    wait = hub.pause(problem, idle) if isinstance(problem, HfHubHTTPError) else min(0.1 * 4**idle, 8)
+    if wait is None or idle >= hub.TRIES:
         raise hub.told(problem, at) from problem
     time.sleep(wait)
 
 
 def _intact(path: Path, file: RemoteFile) -> bool:
-    return path.is_file() and path.stat().st_size == file.size and _digest(path, file.etag) == file.etag
-
-
-def _digest(path: Path, like: str) -> str:
-    """The sha256 of a large file; of a small one git's sha1, by the length of the digest that it is compared with."""
-    if len(like) == 64:
-        return sha256(path)
-    data = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+    return path.is_file() and path.stat().st_size == file.size and hub.digest(path, file.etag) == file.etag
 
 
 def _store(reference: Reference) -> Path:

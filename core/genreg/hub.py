@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from genreg import __version__
 from genreg.errors import GenregError, HubError, UsageError
+from genreg.files import sha256
 
 T = TypeVar("T")
 TIMEOUT = 5.0  # seconds for an answer that moves no weights
@@ -61,6 +64,14 @@ class Contents:
 
     reference: Reference
     files: Mapping[str, RemoteFile]
+
+
+def digest(content: Path | bytes, like: str) -> str:
+    """The sha256 of a file or its content; or git's sha1, where the digest to compare with is as long as that."""
+    if len(like) == 64:
+        return sha256(content) if isinstance(content, Path) else hashlib.sha256(content).hexdigest()
+    data = content.read_bytes() if isinstance(content, Path) else content
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
 def parse(text: str) -> Reference:

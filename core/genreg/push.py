@@ -5,7 +5,6 @@ Nothing but config, weights, card and pictures is sent. The commit names the one
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,8 @@ def push(
     CheckpointError for a folder that is none or where the Hub has other bytes after the upload, HubError for what the
     Hub refuses.
     """
+    from huggingface_hub import HfApi
+
     reference = hub.parse(f"hf://{repo.removeprefix('hf://')}")
     if reference.revision or reference.folder:
         raise UsageError(f"{repo}: name the repository alone, {reference.repo}")
@@ -48,13 +49,11 @@ def push(
     result: dict[str, Any] = {"name": reference.repo.partition("/")[2], "files": sizes}
     if dry_run:
         return result | {"commit": None, "url": None, "entry": entry}
-    at = _commit(reference, files, private=private)
+    at, url = _commit(reference, files, private=private)
     _compare(at, files)
     if tag:
-        _tag(at, tag)
-    from huggingface_hub import constants
-
-    url = f"{constants.ENDPOINT}/{reference.repo}"
+        api = HfApi(**hub.AGENT)
+        hub.asked(at, lambda: api.create_tag(at.repo, tag=tag, revision=at.revision), tries=1)
     return result | {"commit": at.revision, "url": url, "entry": entry | {"weights": str(at)}}
 
 
@@ -68,7 +67,7 @@ def _files(folder: Path, repo: str, told: Mapping[str, Any]) -> Files:
     return {**found, **shown, **pictures, CARD: card.encode()}
 
 
-def _commit(reference: Reference, files: Files, *, private: bool) -> Reference:
+def _commit(reference: Reference, files: Files, *, private: bool) -> tuple[Reference, str]:
     """Make the repository if there is none, and one commit on top of its newest."""
     from huggingface_hub import CommitOperationAdd, HfApi
 
@@ -78,24 +77,15 @@ def _commit(reference: Reference, files: Files, *, private: bool) -> Reference:
     added = [CommitOperationAdd(name, content) for name, content in files.items()]
     how: dict[str, Any] = {"commit_message": "Publish a checkpoint of genreg", "parent_commit": parent}
     made = hub.asked(reference, lambda: api.create_commit(repo, added, **how), tries=1)
-    return reference.at(made.oid)
+    return reference.at(made.oid), f"{api.endpoint}/{repo}"
 
 
 def _compare(at: Reference, files: Files) -> None:
     """Ask the Hub what it holds now; raises CheckpointError where a digest is not ours."""
     there = hub.contents(at).files
     for name, content in files.items():
-        data = content if isinstance(content, bytes) else content.read_bytes()
-        own = hashlib.sha256(data).hexdigest(), hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-        if name not in there or there[name].etag not in own:
+        if name not in there or there[name].etag != hub.digest(content, there[name].etag):
             raise CheckpointError(f"{at}: {name} on the Hub is not the file that was sent: push it again")
-
-
-def _tag(at: Reference, tag: str) -> None:
-    from huggingface_hub import HfApi
-
-    api = HfApi(**hub.AGENT)
-    hub.asked(at, lambda: api.create_tag(at.repo, tag=tag, revision=at.revision), tries=1)
 
 
 def _size(content: Path | bytes) -> int:
