@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
@@ -77,6 +78,7 @@ def sent(hub) -> int:
 names = st.from_regex(r"[a-z0-9]([a-z0-9_]{0,8}[a-z0-9])?", fullmatch=True)
 
 
+@settings(deadline=None)  # the first example imports the client
 @given(
     names,
     names,
@@ -619,3 +621,46 @@ def test_listing_and_local_models_import_no_hub(process):
     for asked in ("list", "run nb-iris"):
         done = subprocess.run([sys.executable, "-c", code, *asked.split()], capture_output=True, text=True)
         assert done.stdout.splitlines()[-1] == "False", done
+
+
+def test_our_own_catalogue_is_pinned_to_the_bit():
+    from genreg.registry import read_registries
+
+    entries = [entry for entry in read_registries().entries.values() if entry.weights]
+    assert entries
+    for entry in entries:
+        assert {"config.json", "model.safetensors"} <= entry.files.keys(), entry.name
+        for facts in entry.files.values():
+            assert len(facts["sha256"]) == 64, entry.name
+            assert facts["size"] > 0, entry.name
+        if entry.weights.startswith("hf://"):
+            assert hubs.parse(entry.weights).pinned, entry.name
+
+
+def test_a_terminal_shows_a_bar_for_each_file_and_a_pipe_none(hub, start, monkeypatch):
+    import pty
+
+    monkeypatch.delenv("HF_HUB_DISABLE_PROGRESS_BARS")
+    ours, theirs = pty.openpty()
+    child = start("pull", TEXT, stderr=theirs, env={"TERM": "xterm"})
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):
+        while block := os.read(ours, 1 << 16):
+            shown += block
+    os.close(ours)
+    out, _ = child.communicate(timeout=60)
+    for name in (b"model.safetensors", b"config.json", b"README.md"):
+        assert name in shown
+    assert out.startswith(f"{TEXT}: 3,145,8".encode())
+    shutil.rmtree(os.environ["HF_HUB_CACHE"])
+    child = start("pull", f"{TEXT}@{commit(hub)}")
+    assert child.communicate(timeout=60)[1] == b""
+
+
+def test_the_variable_of_hugging_face_is_heard(hub, process):
+    done = process("show", TEXT, env={"HF_HUB_OFFLINE": "1"})
+    assert (
+        done.line == f"{TEXT} is not in the cache, and offline nothing is fetched; with a network: genreg pull {TEXT}"
+    )
+    assert hub.requests() == []
