@@ -28,10 +28,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from genreg.draft import Account
 from genreg.errors import UsageError
 from genreg_openai.calls import Answer
 
 NAME = "requests.jsonl"
+MOST_NOTES = 5  # reasons told at the end of a run
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,27 @@ class Totals:
                 self.cost += worst or 0  # as much as was reserved for it
             if note := answer["columns"].get("note"):
                 self.notes[f"{answer['outcome']}: {note}"] += 1
+
+    def account(self) -> Account:
+        """The same, for the recipe and for people."""
+        if not self.sent:
+            return Account()
+        facts: dict[str, Any] = {
+            "requests": self.sent,
+            "outcomes": dict(self.outcomes),
+            **self.usage,
+            "cost": float(self.cost),  # in USD
+            "rejected": self.rejected,
+            "unknown": len(self.open) + self.outcomes["unknown"],
+        }
+        facts = {name: fact for name, fact in facts.items() if fact or name in ("requests", "cost")}
+        price = f"${self.cost:.6f}".rstrip("0").rstrip(".")
+        price += f" or less ({self.unpriced} of unknown cost)" if self.unpriced else ""
+        tokens = [f"{self.usage[f'{way}put_tokens']:,} tokens {way}" for way in ("in", "out")] if self.usage else []
+        again = [f"{self.rejected:,} rejected and not billed"] if self.rejected else []
+        lines = [", ".join([f"{self.sent:,} request{'s' * (self.sent > 1)}", *tokens, price, *again])]
+        lines += [f"{count} x {why}" if count > 1 else why for why, count in self.notes.most_common(MOST_NOTES)]
+        return Account(facts, tuple(lines))
 
     @property
     def bound(self) -> Decimal:
