@@ -154,7 +154,12 @@ class Handler(BaseHTTPRequestHandler):
     def dispatch(self, method: str) -> None:
         """Answer one request and log it."""
         state, path = self.state, self.path.split("?")[0].rstrip("/")
-        raw = self.rfile.read(int(self.headers.get("content-length") or 0)).decode("utf-8", "replace")
+        length = int(self.headers.get("content-length") or 0)
+        data = self.rfile.read(length)
+        if len(data) < length:  # the client died while it was sending
+            self.close_connection = True
+            return None
+        raw = data.decode("utf-8", "replace")
         if path.startswith("/__fake/"):
             return self.control(method, path, raw)
         with state.lock:
