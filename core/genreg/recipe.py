@@ -39,11 +39,21 @@ class Recipe:
     checkpoint: str | None = None  # sha256 over config and weights
     versions: Mapping[str, str] = field(default_factory=dict)
     shard: str | None = None  # 3/8: this part of the rows alone
+    used: Mapping[str, Any] = field(default_factory=dict)  # what it took: requests, tokens, cost
     recipe: int = 1  # the format
 
     def text(self) -> str:
         """The recipe as JSON."""
-        return json.dumps(asdict(self), ensure_ascii=False, indent=2, default=str) + "\n"
+        whole = {name: value for name, value in asdict(self).items() if name != "used" or value}
+        return json.dumps(whole, ensure_ascii=False, indent=2, default=str) + "\n"
+
+    def differs(self, other: Recipe, free: frozenset[str] = frozenset()) -> str | None:
+        """The first field in which another recipe asks for something else, apart from the ``free`` options."""
+        ours, theirs = (json.loads(replace(one, used={}).text()) for one in (self, other))
+        for recipe in (ours, theirs):
+            recipe["options"] = {name: value for name, value in recipe["options"].items() if name not in free}
+        order = sorted(ours, key="seeds".__eq__)  # last: they follow from the rest
+        return next((name for name in order if ours[name] != theirs[name]), None)
 
     def of_seed(self, seed: int | None) -> Recipe:
         """The recipe of one sample alone; the whole one where conditions differ from row to row."""

@@ -8,8 +8,9 @@ import re
 import shutil
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,13 @@ import pyarrow as pa
 
 from genreg.api import LoadedModel, load
 from genreg.cli.common import echo_json, note, pairs, progress
-from genreg.draft import Array, Batch, Planning
+from genreg.draft import Account, Accounting, Array, Batch, Planning
 from genreg.errors import NotCached, UsageError
 from genreg.given import Given, resolve_name
 from genreg.images import image_columns
 from genreg.loading import writer_of
 from genreg.outputs import as_in_data, refuse_output, write
-from genreg.printing import print_rows
+from genreg.printing import Live, print_rows
 from genreg.recipe import (
     Recipe,
     image_digest,
@@ -39,7 +40,8 @@ from genreg.recipe import (
     write_recipe,
 )
 from genreg.shards import bounds, parse_shard
-from genreg.windows import RECIPE, Run, Windows, begin, kept, refuse_unfinished, stretches, window_rows
+from genreg.specs import free_fields
+from genreg.windows import JOURNAL, RECIPE, Run, Windows, begin, kept, refuse_unfinished, stretches, window_rows
 from genreg.workers import Work, fill_with, refuse_workers
 
 OK = {"ok", "length"}
@@ -67,7 +69,7 @@ def run(name: str | None, condition: str | None, flags: Mapping[str, Any]) -> in
     if job.out is None:
         return _to_stdout(job)
     there = begun == recipe_path(Path(job.out)) and Path(job.out).exists()
-    if begun and there and read_recipe(begun).text() == job.recipe.text():
+    if begun and there and not read_recipe(begun).differs(job.recipe, job.free):
         _tell(job, job.windows.stop - job.windows.start, "is finished already")
         return 0
     refuse_output(job.out, force=flags["force"] or begun == job.windows.folder / RECIPE)
@@ -98,6 +100,19 @@ class Job:
     out: str | None
     flags: Mapping[str, Any]
     news: str | None = None  # what people are told once the first rows are there
+
+    @property
+    def free(self) -> frozenset[str]:
+        """The options that may change when the run is resumed."""
+        return frozenset(free_fields(self.model.family.options))
+
+    def account(self, folder: Path) -> Account:
+        """What the family's journal in ``folder`` adds up to; nothing where it keeps no accounts."""
+        model = self.run.model
+        account = model.account(folder) if isinstance(model, Accounting) else Account()
+        for line in account.lines:
+            note(line)
+        return account
 
     def counted(self, batches: Iterator[Batch]) -> Counted:
         """The batches, counted on their way."""
@@ -190,12 +205,22 @@ def _job(
 
 
 def _to_stdout(job: Job) -> int:
-    counted = job.counted(job.run.rows(job.windows.start, job.windows.stop))
-    with progress("sampling", "samples", hidden=sys.stdout.isatty()) as report:
-        reported = counted.reported(report, job.windows.stop - job.windows.start)
-        to_stdout = job.flags["output"] == "-"
-        batches, schema = as_in_data(reported, job.run.schema, _names(job))
-        print_rows(iter(batches), schema, as_json=job.flags["as_json"], to_stdout=to_stdout)
+    as_json, to_stdout = job.flags["as_json"], job.flags["output"] == "-"
+    watched = sys.stdout.isatty() and not as_json and not to_stdout and job.run.streams
+    live = Live.of(job.model.form.columns) if watched and job.model.family.makes == "text" else None
+    start, stop = job.windows.start, job.windows.stop
+    with tempfile.TemporaryDirectory() as folder, progress("sampling", "samples", hidden=sys.stdout.isatty()) as report:
+        journal, watch = Path(folder), live.watch if live else None
+        try:
+            with closing(job.run.rows(start, stop, folder=journal, watch=watch)) as rows:
+                counted = job.counted(rows)
+                batches, schema = as_in_data(counted.reported(report, stop - start), job.run.schema, _names(job))
+                if live:
+                    deque(live.print_rows(iter(batches)), maxlen=0)
+                else:
+                    print_rows(iter(batches), schema, as_json=as_json, to_stdout=to_stdout)
+        finally:
+            job.account(journal)
     return 3 if counted.not_ok else 0
 
 
@@ -217,7 +242,7 @@ def _by_windows(job: Job) -> int:
     """Rows are kept window by window, and put together at the end."""
     windows, flags = job.windows, job.flags
     _probe(job)
-    begin(windows.folder, job.recipe, resume=flags["resume"], force=flags["force"])
+    begin(windows.folder, job.recipe, resume=flags["resume"], force=flags["force"], free=job.free)
     total, news = windows.stop - windows.start, [job.news] if job.news else []
     with kept(windows, str(job.out)):
         todo = windows.missing()
@@ -278,7 +303,8 @@ def _finished(job: Job, counted: Counted, batches: Iterator[Batch]) -> int:
     write(batches, job.run.schema, target, job.model.components.loaders, force=forced, **about)
     if before and not filecmp.cmp(target, out, shallow=False):
         raise UsageError(f"{out} is there already, with other rows: choose another name, or --force to replace it")
-    write_recipe(Path(out), job.recipe)
+    used = job.account(folder / JOURNAL).facts
+    write_recipe(Path(out), replace(job.recipe, used=used))
     shutil.rmtree(folder, ignore_errors=True)
     _tell(job, counted.rows)
     return 3 if counted.not_ok else 0
