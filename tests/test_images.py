@@ -443,10 +443,10 @@ def test_a_folder_that_is_there_is_kept_unless_it_is_ours_and_forced(tmp_path):
     with pytest.raises(UsageError) as caught:
         refuse_output(path, force=True)
     assert (
-        line(caught) == f"{path} is no folder of PNG files alone, so --force does not replace it: choose another name"
+        line(caught) == f"{path} is no folder of images alone, so --force does not replace it: choose another name"
     )
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="is no folder of PNG files alone"):
+    with pytest.raises(UsageError, match="is no folder of images alone"):
         refuse_output(f"{tmp_path}/file/", force=True)
 
 
@@ -535,7 +535,7 @@ def test_a_folder_or_suffix_that_nothing_reads_or_writes_is_refused(tmp_path):
     with pytest.raises(UsageError) as caught:
         writer_of("a.gif", LOADED)
     assert line(caught) == (
-        "a.gif: the suffix .gif has no writer; there are: .arrow, .bmp, .csv, .feather, .jpeg, .jpg, .jsonl, .ndjson, "
+        "a.gif: the suffix .gif has no writer; there are: .arrow, .bmp, .csv, .feather, .html, .jpeg, .jpg, .jsonl, .ndjson, "
         ".npz, .parquet, .png, .tsv, .txt, .webp, /"
     )
 

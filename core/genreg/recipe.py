@@ -18,9 +18,8 @@ from genreg import __version__
 from genreg.draft import Batch, Seeds
 from genreg.errors import UsageError
 from genreg.files import new_file, sha256
-from genreg.images import embedded_recipe
+from genreg.images import BESIDE, embedded_recipe
 
-SUFFIX = ".recipe.json"
 MOST_SAMPLES = 100_000_000  # in one run: their seeds are held in memory
 LARGEST_GIVEN = 64_000  # bytes of conditions kept word for word; above, the file's name and sha256
 
@@ -115,7 +114,7 @@ def image_digest(given: Batch) -> str | None:
 
 def recipe_path(output: Path) -> Path:
     """The recipe that lies beside an output; a recipe's own path is itself."""
-    return output if f".{output.name}".endswith(SUFFIX) else Path(f"{output}{SUFFIX}")
+    return output if f".{output.name}".endswith(BESIDE) else Path(f"{output}{BESIDE}")
 
 
 def write_recipe(output: Path, recipe: Recipe) -> None:
