@@ -142,7 +142,7 @@ class Template(list[str]):
     """A value that a table has filled in, one text per row."""
 
 
-PLACE = re.compile(r"\{\{|\}\}|\{([^\W\d][\w .-]*)\}")  # of a column, in braces; a doubled brace is a brace
+PLACE = re.compile(r"(\{\{|\}\}|\{[^\W\d][\w .-]*\})")  # of a column, in braces; a doubled brace is a brace
 
 
 def filled_in(value: Any, table: Batch, asked: str) -> tuple[Any, list[str]]:
@@ -150,18 +150,19 @@ def filled_in(value: Any, table: Batch, asked: str) -> tuple[Any, list[str]]:
 
     Braces around anything but a name are text. Raises UsageError for a name that is no column.
     """
-    columns = [found for found in PLACE.findall(value) if found] if isinstance(value, str) else []
+    places = PLACE.findall(value) if isinstance(value, str) else []
+    columns = list(dict.fromkeys(place[1:-1] for place in places if len(place) > 2))
     if not columns:
         return value, []
     for column in columns:
         if column not in table.schema.names:
             close = f"{did_you_mean(column, table.schema.names)} (for braces in the text, write {{{{ }}}})"
             raise UsageError(f"{asked}: the file has no column {column}{close}")
-    texts = Template()
-    for row in table.select(list(dict.fromkeys(columns))).to_pylist():
-        cells = {"{" + name + "}": "" if cell is None else str(cell) for name, cell in row.items()}
+    texts, parts = Template(), PLACE.split(value)
+    for row in table.select(columns).to_pylist():
+        cells = {f"{{{name}}}": "" if cell is None else str(cell) for name, cell in row.items()}
         cells |= {"{{": "{", "}}": "}"}
-        texts.append(PLACE.sub(lambda found, cells=cells: cells[found[0]], value))
+        texts.append("".join(cells.get(part, part) for part in parts))
     return texts, columns
 
 

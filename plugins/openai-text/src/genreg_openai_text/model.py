@@ -89,6 +89,7 @@ class RemoteText:
             budget = Budget(options.budget, journal.totals.bound)
             throttle = Throttle(options.concurrency, rpm=options.rpm, tpm=options.tpm)
             how: dict[str, Any] = {name: getattr(options, name) for name in ("attempts", "patience", "resend")}
+            how["scrub"] = self.endpoint.scrub
             pool = Pool(self.endpoint.host, self.connect, journal, budget, throttle, **how)
             yield from pool.run(_with(first, requests))
         finally:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -53,6 +53,7 @@ class Pool:
     attempts: int = 6
     patience: float = 120.0
     resend: bool = False
+    scrub: Callable[[str], str] = str  # takes a key out of what a service says
 
     def run(self, requests: Iterator[Request]) -> Generator[Piece | Done, None, None]:
         """Pieces and finished rows. Pieces are those of the oldest row that is not finished, so that people can read.
@@ -259,7 +260,13 @@ class _Work:
         except (_NotBilled, OSError):  # OSError: the journal's, for the network's are wrapped
             raise
         except Exception as error:
-            raise judged(error, pool.host) from error
+            failure = judged(error, pool.host)
+            failure.message = pool.scrub(failure.message)
+            if failure.crowded:  # before others get a turn
+                pool.throttle.back_off(FIRST_WAIT if failure.after is None else failure.after)
+            if failure.stops and not failure.retry:
+                self._stop(failure.stops(failure.message))
+            raise failure from error
         finally:
             pool.throttle.leave(answered=answered)
         return answer
@@ -268,8 +275,6 @@ class _Work:
         """Wait before asking again: as long as the service says, else longer each time."""
         wait = min(FIRST_WAIT * 2 ** (attempt - 1), LONGEST_WAIT) * random.uniform(0.75, 1)
         wait = wait if failure.after is None else failure.after
-        if failure.crowded:
-            self.pool.throttle.back_off(wait)
         self.busy.discard(asyncio.current_task())
         await asyncio.sleep(wait)
 

@@ -1,0 +1,80 @@
+"""What the fake answers to image generations: plain PNGs in the color of the prompt."""
+
+from __future__ import annotations
+
+import base64
+import struct
+import time
+import zlib
+from typing import Any
+
+from genreg_openai.testing.text import Event, Made, count, dice
+
+PER_IMAGE = {"low": 272, "medium": 1056, "high": 4160}  # output tokens, as once published for gpt-image-1
+
+
+def png(width: int, height: int, color: tuple[int, ...]) -> bytes:
+    """A PNG of one color (RGB or RGBA) with a dark square at its top left."""
+    row, mark = bytes(color) * width, (b"\0\0\0" + b"\xff" * (len(color) - 3)) * min(8, width)
+    rows = [b"\0" + (mark + row[len(mark) :] if at < 8 else row) for at in range(height)]
+
+    def chunk(tag: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + tag + data + struct.pack(">I", zlib.crc32(tag + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2 if len(color) == 3 else 6, 0, 0, 0)
+    body = zlib.compress(b"".join(rows), 1)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+def mistake(body: dict[str, Any]) -> tuple[str, str] | None:
+    """What is wrong with a request, and the parameter; None where nothing is."""
+    amount = body.get("n") or 1
+    if not (isinstance(amount, int) and 1 <= amount <= 10):
+        return f"Invalid 'n': {amount!r}. Expected a value from 1 to 10.", "n"
+    if (body.get("output_format") or "png") != "png":
+        return "this fake only makes png.", "output_format"
+    return None if size_of(body) else (f"Invalid value: '{body.get('size')}'.", "size")
+
+
+def size_of(body: dict[str, Any]) -> tuple[int, int] | None:
+    """Width and height that are asked for; None where a GPT image model does not take them."""
+    text = str(body.get("size") or "auto")
+    width, _, height = ("1024x1024" if text == "auto" else text).partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        return None
+    w, h = int(width), int(height)
+    whole = w >= 16 and h >= 16 and w % 16 == 0 and h % 16 == 0
+    return (w, h) if whole and max(w, h) <= 3840 and 1 / 3 <= w / h <= 3 else None
+
+
+def generation(body: dict[str, Any], fault: str | None) -> Made:
+    """Images for a prompt."""
+    width, height = size_of(body) or (1024, 1024)
+    clear = body.get("background") == "transparent"
+    quality = str(body.get("quality")) if body.get("quality") in PER_IMAGE else "high"
+    amount, used = int(body.get("n") or 1), count(body["prompt"])
+
+    def shot(index: int, light: float = 1.0) -> str:
+        chance = dice(body["prompt"], index)
+        color = tuple(int(chance.randint(40, 255) * light) for _ in range(3)) + ((128,) if clear else ())
+        return base64.b64encode(png(width, height, color)).decode()
+
+    made = PER_IMAGE[quality] * amount
+    usage = {
+        "input_tokens": used, "input_tokens_details": {"text_tokens": used, "image_tokens": 0},
+        "output_tokens": made, "total_tokens": used + made,
+    }  # fmt: skip
+    about = {
+        "created": int(time.time()), "size": f"{width}x{height}", "quality": quality, "output_format": "png",
+        "background": "transparent" if clear else "opaque",
+    }  # fmt: skip
+    data = [] if fault == "empty" else [{"b64_json": shot(index)} for index in range(amount)]
+    events: list[Event] = []
+    about_event = {**about, "created_at": about["created"]}
+    for index in range(int(body.get("partial_images") or 0)):
+        kind = "image_generation.partial_image"
+        partial = {"type": kind, "b64_json": shot(0, (index + 1) / 5), "partial_image_index": index, **about_event}
+        events.append((kind, partial))
+    kind = "image_generation.completed"
+    events.append((kind, {"type": kind, "b64_json": shot(0), "usage": usage, **about_event}))
+    return Made({"data": data, "usage": usage, **about}, events, used + made, amount)
