@@ -535,8 +535,8 @@ def test_a_folder_or_suffix_that_nothing_reads_or_writes_is_refused(tmp_path):
     with pytest.raises(UsageError) as caught:
         writer_of("a.gif", LOADED)
     assert line(caught) == (
-        "a.gif: the suffix .gif has no writer; there are: .arrow, .bmp, .csv, .feather, .html, .jpeg, .jpg, .jsonl, .ndjson, "
-        ".npz, .parquet, .png, .tsv, .txt, .webp, /"
+        "a.gif: the suffix .gif has no writer; there are: .arrow, .bmp, .csv, .feather, .html, .jpeg, .jpg, .jsonl, "
+        ".ndjson, .npz, .parquet, .png, .tsv, .txt, .webp, /"
     )
 
 

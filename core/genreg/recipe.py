@@ -107,7 +107,8 @@ def keep_given(
 
 def image_digest(given: Batch) -> str | None:
     """The sha256 of all images among the conditions, so that a changed file is noticed; None without images."""
-    binary: list[Any] = [c for c in given.columns if pa.types.is_binary(c.type) or pa.types.is_large_binary(c.type)]
+    flat: list[Any] = [c.flatten() if isinstance(c, pa.ListArray) else c for c in given.columns]
+    binary = [c for c in flat if pa.types.is_binary(c.type) or pa.types.is_large_binary(c.type)]
     cells = [cell for column in binary for cell in column.drop_null().to_pylist()]
     return hashlib.sha256(b"".join(hashlib.sha256(cell).digest() for cell in cells)).hexdigest() if cells else None
 

@@ -18,65 +18,47 @@ Fetch: TypeAlias = Callable[[str], Awaitable[bytes]]
 PICTURES = "pictures"  # the column of an answer that tells of each picture; their bytes are the columns "0", "1", …
 
 
-async def answer_of(found: Mapping[str, Any], wanted: int, format: str | None, fetch: Fetch, prices: Prices) -> Answer:
+async def answer_of(found: Mapping[str, Any], wanted: int, form: str | None, fetch: Fetch, prices: Prices) -> Answer:
     """The ``wanted`` pictures of one request, in the order in which they came; one that is missing is told as that.
 
-    Raises Failure where the answer is none of the API, or has no picture at all.
+    ``form`` is the format that was asked for, if any. Raises Failure where the answer is none of the images API.
     """
-    if not isinstance(found.get("data"), list):
+    items = found.get("data")
+    if not isinstance(items, list):
         raise Failure(_error(found) or "the answer is none of the images API: it has no list of pictures")
-    items = [item for item in found["data"] if isinstance(item, dict)][:wanted]
+    columns: dict[str, Any] = {}
     told: list[dict[str, Any]] = []
-    columns: dict[str, Any] = {PICTURES: told}
-    for at, item in enumerate(items):
+    for at in range(wanted):
+        item = items[at] if at < len(items) and isinstance(items[at], dict) else None
         try:
+            if item is None:
+                raise Failure(f"{len(items)} of {wanted} pictures came")
             data = await _data(item, fetch)
-            width, height, media = await asyncio.to_thread(checked, data)
+            told.append({**await _seen(data, form), "revised_prompt": item.get("revised_prompt")})
+            columns[str(at)] = data
         except (Failure, DataError) as error:
             told.append({"outcome": "failed", NOTE: str(error)})
-            continue
-        other = format is not None and media != f"image/{format}"
-        columns[str(at)] = data
-        told.append({
-            "outcome": "ok", "size": f"{width}x{height}", "revised_prompt": item.get("revised_prompt"),
-            NOTE: f"format={format} was asked for, and {media} came" if other else None,
-        })  # fmt: skip
-    came = len(columns) - 1
-    short = f"{wanted - came} of {wanted} pictures did not come" if came < wanted else None
-    reasons = dict.fromkeys(picture[NOTE] for picture in told if picture["outcome"] != "ok")
-    told += [{"outcome": "failed", NOTE: short}] * (wanted - len(items))
-    columns |= {"model": found.get("model"), NOTE: "; ".join([*filter(None, [short if wanted > 1 else None]), *reasons])}
-    if short and not columns[NOTE]:
-        columns[NOTE] = "the answer has no picture"
-        told = columns[PICTURES] = [{"outcome": "failed", NOTE: columns[NOTE]}]
+    wrong = [picture[NOTE] for picture in told if picture["outcome"] != "ok"]
     usage = used(found.get("usage"))
     cost = prices.cost(usage) if usage or prices.local else None
-    return Answer(columns, "failed" if not came else "truncated" if short else "ok", usage, cost)
+    # "failed" may be asked again where resend=true says so: not where some pictures have come, and are paid for
+    outcome = "ok" if not wrong else "truncated" if columns else "failed"
+    return Answer({**columns, PICTURES: told, NOTE: "; ".join(dict.fromkeys(wrong)) or None}, outcome, usage, cost)
+
+
+async def partial_of(event: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
+    """A picture on its way as the columns of an answer, and its bytes. Raises Failure or DataError for none."""
+    data = await _data(event, _no_url)
+    return {PICTURES: [{**await _seen(data, None), "outcome": "truncated"}], "0": data}, data
 
 
 def row_of(columns: Mapping[str, Any], outcome: str, at: int) -> tuple[dict[str, Any], str]:
     """The cells of one picture of an answer, and its own outcome."""
-    told = columns.get(PICTURES) or []
-    own = told[at] if at < len(told) else {"outcome": outcome, NOTE: columns.get(NOTE)}
-    cells = {"image": columns.get(str(at)), "model": columns.get("model"), **own}
-    return cells, str(cells.pop("outcome"))
-
-
-def checked(data: bytes) -> tuple[int, int, str]:
-    """Width, height and media type of an encoded picture; raises DataError where it is damaged or none."""
-    height, width = decode(data, name="a picture came").shape[:2]
-    return width, height, media_of(data)
-
-
-async def _data(item: Mapping[str, Any], fetch: Fetch) -> bytes:
-    if item.get("b64_json") is not None:
-        try:
-            return base64.b64decode(item["b64_json"], validate=True)
-        except (binascii.Error, TypeError, ValueError):
-            raise Failure("a picture came in broken base64") from None
-    if item.get("url"):
-        return await fetch(str(item["url"]))
-    raise Failure("a picture came without bytes and without a URL")
+    told = columns.get(PICTURES)
+    own = dict(told[at]) if told else {"outcome": outcome}
+    ended = str(own.pop("outcome"))
+    why = own.pop(NOTE, None) or (columns.get(NOTE) if ended != "ok" else None)
+    return {"image": columns.get(str(at)), **own, NOTE: why}, ended
 
 
 def used(usage: Any) -> dict[str, int]:
@@ -96,6 +78,30 @@ def share(total: int | None, of: int, at: int) -> int | None:
     [3, 3, 2]
     """
     return None if total is None else total // of + (at < total % of)
+
+
+async def _seen(data: bytes, form: str | None) -> dict[str, Any]:
+    """What is to be told of a picture that came; raises DataError where it is damaged or none."""
+    height, width = (await asyncio.to_thread(decode, data, name="a picture that came")).shape[:2]
+    media = media_of(data)
+    other = form is not None and media != f"image/{form}"
+    why = f"format={form} was asked for, and {media} came" if other else None
+    return {"outcome": "ok", "size": f"{width}x{height}", NOTE: why}
+
+
+async def _data(item: Mapping[str, Any], fetch: Fetch) -> bytes:
+    if item.get("b64_json") is not None:
+        try:
+            return base64.b64decode(item["b64_json"], validate=True)
+        except (binascii.Error, TypeError, ValueError):
+            raise Failure("a picture came in broken base64") from None
+    if item.get("url"):
+        return await fetch(str(item["url"]))
+    raise Failure("a picture came without bytes and without a URL")
+
+
+async def _no_url(url: str) -> bytes:
+    raise Failure(f"a picture on its way came as a URL ({url})")
 
 
 def _error(found: Mapping[str, Any]) -> str | None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 from genreg.errors import UsageError
+from genreg.images import decode, media_of
 
 SENT = {  # our names, and the API's
     "size": "size", "quality": "quality", "background": "background", "format": "output_format",
@@ -79,6 +80,18 @@ def pictures(row: Mapping[str, Any]) -> list[bytes]:
     return [data for data in (row.get("image"), *(row.get("images") or ())) if data is not None]
 
 
+def check_masks(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raise UsageError for a mask that is no PNG as large as its picture, with transparency."""
+    for image, mask in {(row["image"], row["mask"]) for row in rows if row["mask"] is not None and row["image"]}:
+        own, seen = decode(image).shape, decode(mask).shape
+        if own[:2] != seen[:2]:
+            raise UsageError(
+                f"mask: it has {seen[1]} x {seen[0]} pixels, and the picture {own[1]} x {own[0]}: they must be the same"
+            )
+        if seen[2] != 4 or media_of(mask) != "image/png":
+            raise UsageError("mask: it must be a PNG that is transparent where the picture may change")
+
+
 def checked_prompt(prompt: str | None) -> str:
     """The prompt; raises UsageError where there is none, or it is longer than any model takes."""
     if not prompt or not prompt.strip():
@@ -106,7 +119,7 @@ def most_tokens(sent: Mapping[str, Any], model: str) -> int | None:
     table = about(model).get("tokens")
     if table is None:
         return None
-    tokens = table.get(sent.get("quality"), max(table.values()))
+    tokens: int = table.get(sent.get("quality"), max(table.values()))
     width, height = sides(sent.get("size", "auto")) or sides(LARGEST) or (0, 0)
     return math.ceil(tokens * width * height / SQUARE)
 
