@@ -87,7 +87,7 @@ class RemoteImages:
             "pictures": [tuple(pictures(row)) for row in rows],
             "mask": [r["mask"] for r in rows],
         }
-        prompts = _objects([checked_prompt(row["prompt"]) for row in rows])
+        prompts = _objects([row["prompt"] for row in rows])
         return Draft(prompts, seeds, context={name: _objects(cells) for name, cells in context.items()})
 
     def render(self, draft: Draft, /) -> Batch:
@@ -136,7 +136,7 @@ class RemoteImages:
         for draft in drafts:
             cells = (draft.context[name] for name in ("sent", "pictures", "mask"))
             for prompt, seed, sent, images, mask in zip(draft.values, draft.seeds.tolist(), *cells, strict=True):
-                ask = Ask(prompt, json.loads(sent), images, mask)
+                ask = Ask(checked_prompt(prompt), json.loads(sent), images, mask)
                 seen = [hashlib.sha256(data).hexdigest() for data in (*images, *([mask] if mask else []))]
                 about = (self.endpoint.host, self.options.model, self.options.partials, prompt, ask.sent, seen)
                 yield Row(number, seed, key_of(*about, len(images)), ask)
@@ -210,7 +210,7 @@ class RemoteImages:
             async def ask(request: Request, call: Call) -> Answer:
                 rest = dict(request.body)
                 seeds, prompt = rest.pop("seeds"), rest.pop("prompt")
-                named: dict[str, Any] = {"prompt": prompt, "stream": rest.pop("stream", False)}
+                named: dict[str, Any] = {"prompt": prompt}
                 named |= {name: rest.pop(name) for name in ("image", "mask") if name in rest}
                 made: Any = images.edit if "image" in named else images.generate
                 listened = self.listen(made(**named, extra_body=rest), seeds, rest.get("output_format"), call, fetch)
