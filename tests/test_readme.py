@@ -13,6 +13,7 @@ How a document is written, so that it can be checked:
 ``python tests/test_readme.py FILE`` writes what the blocks print now into the document.
 """
 
+import functools
 import os
 import pty
 import re
@@ -24,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from genreg_openai.testing import FakeOpenAI
 
 ROOT = Path(__file__).parents[1]
 PROSE = [
@@ -113,7 +116,15 @@ def environment(folder: Path) -> dict[str, str]:
         "XDG_CONFIG_HOME": str(folder / ".config"),
         "PYTHONPATH": os.pathsep.join([*sources, str(folder / "site")]),
         "PYTHONUTF8": "1",
+        "OPENAI_BASE_URL": fake_service().url,  # no document asks the real one
+        "OPENAI_API_KEY": "test-key",
     }
+
+
+@functools.cache
+def fake_service() -> FakeOpenAI:
+    """The service that documents ask, as long as the tests run."""
+    return FakeOpenAI().__enter__()
 
 
 def printed(block: Block, folder: Path) -> tuple[str, int]:

@@ -54,12 +54,13 @@ class Live:
         self.shown += piece
         click.echo(_harmless(piece), nl=False)
 
-    def print_rows(self, batches: Iterator[Batch]) -> None:
-        """Print each row to its end."""
+    def print_rows(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Print each row to its end, and hand the batches on."""
         for batch in batches:
             for text in batch.column(self.column).to_pylist():
                 click.echo(_harmless((text or "").removeprefix(self.shown)))
                 self.shown = ""
+            yield batch
 
 
 def _harmless(text: str) -> str:

