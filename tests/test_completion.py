@@ -23,7 +23,7 @@ OWN = "version: 1\nmodels:\n  irises: {family: nb, makes: table, summary: Mine}\
 RUN = "run nb-iris --sampler "
 TRAIN = "train nb --data d.csv "
 CASES = {  # what is typed -> what is offered; a part ends where no space follows, <file> is the shell's own
-    "": [*VERBS],
+    "": [*VERBS, "chat", "keys"],
     "r": ["run", "remove"],
     "--deb": ["--debug"],
     "--debug ru": ["run"],

@@ -108,10 +108,8 @@ def read_given(
     rows = 1 if table is None else table.num_rows
     batch, passed, set_names = empty_batch(form.given, rows), None, set()
     if table is not None:
-        filled = {name: filled_in(value, table, _asked(name, value)) for name, value in values.items()}
-        through = {key, *(column for _, columns in filled.values() for column in columns)} - {None}
+        values, through = filled_in(values, table, {key} if key else set())
         passed = table.select([name for name in table.schema.names if name in through]) if through else None
-        values = {name: text for name, (text, _) in filled.items()}
         for name in table.schema.names:
             if name in through:
                 continue
@@ -145,25 +143,27 @@ class Template(list[str]):
 PLACE = re.compile(r"(\{\{|\}\}|\{[^\W\d][\w .-]*\})")  # of a column, in braces; a doubled brace is a brace
 
 
-def filled_in(value: Any, table: Batch, asked: str) -> tuple[Any, list[str]]:
-    """Text whose ``{column}`` stands for that column's cell, one for each row, and the columns; else as it is.
+def filled_in(values: Mapping[str, Any], table: Batch, used: set[str]) -> tuple[dict[str, Any], set[str]]:
+    """Values with one text per row where ``{column}`` stands for that column's cell, and the columns ``used`` then.
 
     Braces around anything but a name are text. Raises UsageError for a name that is no column.
     """
-    places = PLACE.findall(value) if isinstance(value, str) else []
-    columns = list(dict.fromkeys(place[1:-1] for place in places if len(place) > 2))
-    if not columns:
-        return value, []
-    for column in columns:
-        if column not in table.schema.names:
-            close = f"{did_you_mean(column, table.schema.names)} (for braces in the text, write {{{{ }}}})"
-            raise UsageError(f"{asked}: the file has no column {column}{close}")
-    texts, parts = Template(), PLACE.split(value)
-    for row in table.select(columns).to_pylist():
-        cells = {f"{{{name}}}": "" if cell is None else str(cell) for name, cell in row.items()}
-        cells |= {"{{": "{", "}}": "}"}
-        texts.append("".join(cells.get(part, part) for part in parts))
-    return texts, columns
+    filled = dict(values)
+    for name, value in values.items():
+        places = PLACE.findall(value) if isinstance(value, str) else []
+        columns = list(dict.fromkeys(place[1:-1] for place in places if len(place) > 2))
+        for column in columns:
+            if column not in table.schema.names:
+                close = f"{did_you_mean(column, table.schema.names)} (for braces in the text, write {{{{ }}}})"
+                raise UsageError(f"{_asked(name, value)}: the file has no column {column}{close}")
+        if columns:
+            filled[name], parts = Template(), PLACE.split(value)
+            for row in table.select(columns).to_pylist():
+                cells = {f"{{{key}}}": "" if cell is None else str(cell) for key, cell in row.items()}
+                cells |= {"{{": "{", "}}": "}"}
+                filled[name].append("".join(cells.get(part, part) for part in parts))
+        used = used.union(columns)
+    return filled, used
 
 
 def _as_sequences(table: Batch, by: str, form: Form, elsewhere: Elsewhere) -> Batch:
