@@ -199,8 +199,11 @@ def given_scalar(value: Any, target: pa.Field[Any], name: str) -> Any:
     try:
         if value is None:
             return pa.scalar(None, kind)
-        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        if _holds_images(kind):
             return pa.scalar(encoded(value, _asked(name, value)), kind)
+        if pa.types.is_list(kind) and _holds_images(kind.value_type):
+            several = typed(Option(name, list), value, "--given ")
+            return pa.scalar([encoded(one, _asked(name, one)) for one in several], kind)
         if not isinstance(value, str) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
             return pa.scalar(value, kind)
         if pa.types.is_list(kind) or pa.types.is_large_list(kind):
@@ -208,6 +211,10 @@ def given_scalar(value: Any, target: pa.Field[Any], name: str) -> Any:
         return pa.scalar(value).cast(kind)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
         raise UsageError(f"{_asked(name, value)}: {name} takes {kind}") from None
+
+
+def _holds_images(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
 def _asked(name: str, value: Any) -> str:
@@ -238,9 +245,10 @@ def as_table(rows: Any, wanted: str) -> pa.Table:
 
 
 def _cast(column: Any, target: pa.Field[Any], name: str) -> Any:
-    if pa.types.is_binary(target.type) or pa.types.is_large_binary(target.type):  # images, or the paths to them
+    several: Any = target.type
+    if _holds_images(target.type) or (pa.types.is_list(several) and _holds_images(several.value_type)):
         cells = each_image(column) if isinstance(column.type, pa.BaseExtensionType) else column.to_pylist()
-        return pa.array([None if cell is None else encoded(cell, _asked(name, cell)) for cell in cells], target.type)
+        return pa.array([None if cell is None else given_scalar(cell, target, name).as_py() for cell in cells], several)
     try:
         return column.cast(target.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:

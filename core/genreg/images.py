@@ -6,6 +6,8 @@ of any size. Channels are 1 (grey), 3 (RGB) or 4 (RGBA). Pillow is imported by w
 
 from __future__ import annotations
 
+import base64
+import html
 import io
 import math
 import tempfile
@@ -29,9 +31,11 @@ if TYPE_CHECKING:
 
 Fit: TypeAlias = Literal["crop", "pad", "resize", "refuse"]
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
+SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp", "image/bmp": ".bmp"}
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 MOST_PIXELS = 1 << 26  # of an image read or a sheet written: 8192 x 8192
 SMALLEST_SHOWN = 64  # pixels: on sheets and in notebooks a smaller side is enlarged, by a whole factor
+WIDEST_SHOWN = 512  # pixels: on pages and in notebooks an encoded image is not shown wider
 GAP = 2  # pixels between the images of a sheet
 CHUNK = "genreg"  # the text chunk of a PNG that holds its recipe
 
@@ -194,11 +198,21 @@ def _readers() -> Mapping[bytes, Any]:
     }  # fmt: skip
 
 
-def _opened(data: bytes, name: str) -> Any:
-    """A loaded Pillow image."""
+def media_of(data: bytes, name: str = "the image") -> str:
+    """The media type of an encoded image, by how it begins; raises DataError for what genreg does not read."""
+    return f"image/{_reader(data, name).format.lower()}"
+
+
+def _reader(data: bytes, name: str) -> Any:
     reader = next((reader for magic, reader in _readers().items() if data.startswith(magic)), None)
     if reader is None:
         raise DataError(f"{name}: {'no bytes' if not data else 'no image that genreg reads'} (PNG, JPEG, WebP, BMP)")
+    return reader
+
+
+def _opened(data: bytes, name: str) -> Any:
+    """A loaded Pillow image."""
+    reader = _reader(data, name)
     try:
         image = reader(io.BytesIO(data))
         width, height = image.size
@@ -285,18 +299,26 @@ def shown_factor(height: int, width: int) -> int:
 
 
 def write_picture(batches: Iterable[Batch], schema: pa.Schema, path: Path, /, *, recipe: Recipe | None = None) -> None:
-    """Write one image as it is, several as a contact sheet; a PNG holds its recipe. Raises DataError for none."""
-    name = _only_image_column(schema, path.suffix)
+    """Write one image as it is, several as a contact sheet. Raises DataError for none.
+
+    A PNG made here holds its recipe. The bytes of an encoded image are not touched where the suffix fits, or is none.
+    """
+    name, kind = _only_image_column(schema, path.suffix), FORMATS.get(path.suffix.lower())
     found: list[Array | None] = []
-    total = 0
+    data, total = None, 0
     for batch in batches:
+        if not found and batch.num_rows and not _is_tensor(batch.column(name).type):
+            data = batch.column(name)[0].as_py()
         found += each_image(batch.column(name))
         total += sum(array.size for array in found[-batch.num_rows :] if array is not None)
         if len(found) > 1 and total > 4 * MOST_PIXELS:
             raise DataError(f"{len(found):,} images and more are too many for one sheet: write a folder, such as OUT/")
     one = found[0] if len(found) == 1 else None
+    if one is not None and data is not None and kind in (None, _reader(data, name).format):
+        path.write_bytes(data)
+        return
     image = contact_sheet(found) if one is None else one
-    path.write_bytes(encode(image, kind=FORMATS[path.suffix.lower()], recipe=recipe.text() if recipe else ""))
+    path.write_bytes(encode(image, kind=kind or "PNG", recipe=recipe.text() if recipe else ""))
 
 
 def write_folder(
@@ -308,7 +330,10 @@ def write_folder(
     seeds: Seeds | None = None,
     recipe: Recipe | None = None,
 ) -> None:
-    """Write a PNG per row, named by its seed (by its number without ``seeds``), and the other columns in labels.csv."""
+    """Write a file per row, named by its seed (by its number without ``seeds``), the other columns in labels.csv.
+
+    Pixels become PNGs that hold their recipe; the bytes of encoded images are not touched, and it goes beside them.
+    """
     from genreg.tables import write_csv
 
     name = _only_image_column(schema, "a folder")
@@ -320,17 +345,56 @@ def write_folder(
         row = 0
         for batch in batches:
             files: list[str | None] = []
-            for image in each_image(batch.column(name)):
+            for image in as_they_are(batch.column(name)):
                 seed = int(seeds[row]) if seeds is not None and own else None
-                files.append(None if image is None else f"{row:06d}.png" if seed is None else f"{seed}.png")
-                if image is not None:
-                    text = recipe.of_seed(seed).text() if recipe else ""
-                    (folder / str(files[-1])).write_bytes(encode(image, recipe=text))
+                stem, text = f"{row:06d}" if seed is None else f"{seed}", recipe.of_seed(seed).text() if recipe else ""
+                files.append(None if image is None else _write_one(folder, stem, image, text))
                 row += 1
             columns = [pa.array(files, pa.string()), *(batch.column(other) for other in rest)]
             yield pa.RecordBatch.from_arrays(columns, schema=kept)
 
     write_csv(labels(), kept, folder / LABELS)
+
+
+def as_they_are(column: Any) -> Iterator[Array | bytes | None]:
+    """The images of a column: pixels, or encoded bytes."""
+    yield from each_image(column) if _is_tensor(column.type) else (cell.as_py() for cell in column)
+
+
+def _write_one(folder: Path, stem: str, image: Array | bytes, recipe: str) -> str:
+    """Write one image with its recipe; the name of its file."""
+    if not isinstance(image, bytes):
+        (folder / f"{stem}.png").write_bytes(encode(image, recipe=recipe))
+        return f"{stem}.png"
+    name = f"{stem}{SUFFIXES[media_of(image)]}"
+    (folder / name).write_bytes(image)
+    if recipe:
+        (folder / f"{name}{BESIDE}").write_text(recipe, "utf-8")
+    return name
+
+
+def write_sheet(batches: Iterable[Batch], schema: pa.Schema, path: Path, /) -> None:
+    """Write a page with each image above its other cells, whatever their script; it needs no other file."""
+    name = _only_image_column(schema, path.suffix)
+    with path.open("w", encoding="utf-8") as page:
+        page.write(SHEET)
+        for batch in batches:
+            rows = batch.select([other for other in schema.names if other != name]).to_pylist()
+            for image, row in zip(as_they_are(batch.column(name)), rows, strict=True):
+                cells = (f"<b>{html.escape(key)}</b> {html.escape(str(cell))}" for key, cell in row.items()
+                         if cell is not None)  # fmt: skip
+                tag = "" if image is None else as_tag(image)
+                page.write(f"<figure>{tag}<figcaption>{'<br>'.join(cells)}</figcaption></figure>\n")
+
+
+def as_tag(image: Array | bytes) -> str:
+    """An image as an HTML element that needs no file; a tiny one is enlarged, with its pixels kept apart."""
+    if isinstance(image, bytes):
+        media, data, style = media_of(image), image, f"max-width:min(100%,{WIDEST_SHOWN}px)"
+    else:
+        width = image.shape[1] * shown_factor(*image.shape[:2])
+        media, data, style = "image/png", encode(image), f"width:{width}px;image-rendering:pixelated"
+    return f'<img style="{style}" src="data:{media};base64,{base64.b64encode(data).decode()}">'
 
 
 def write_npz(batches: Iterable[Batch], schema: pa.Schema, path: Path, /) -> None:
@@ -389,4 +453,12 @@ def embedded_recipe(path: Path) -> str | None:
 
 
 LABELS = "labels.csv"
-WRITERS: Mapping[str, Write] = {**dict.fromkeys(FORMATS, write_picture), "/": write_folder, ".npz": write_npz}
+BESIDE = ".recipe.json"  # after a file's name: its recipe
+SHEET = """<!doctype html><meta charset="utf-8"><style>
+body {display: grid; grid-template-columns: repeat(auto-fill, minmax(16rem, 1fr)); gap: 1rem; font: 0.8rem sans-serif}
+figure {margin: 0} figcaption {overflow-wrap: anywhere}
+</style>
+"""
+WRITERS: Mapping[str, Write] = {
+    **dict.fromkeys(FORMATS, write_picture), "/": write_folder, ".npz": write_npz, ".html": write_sheet,
+}  # fmt: skip

@@ -22,7 +22,7 @@ def print_rows(batches: Iterator[Batch], schema: pa.Schema, *, as_json: bool, to
     """Print rows as they come; ``to_stdout``: as into a pipe, on a terminal too."""
     if image_columns(schema):
         with tempfile.TemporaryDirectory() as folder:
-            write_picture(batches, schema, path := Path(folder) / "out.png")
+            write_picture(batches, schema, path := Path(folder) / "out")
             sys.stdout.buffer.write(path.read_bytes())
     elif as_json:
         _stream(batches, schema, write_jsonl)

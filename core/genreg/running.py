@@ -24,7 +24,7 @@ from genreg.cli.common import echo_json, note, pairs, progress
 from genreg.draft import Account, Accounting, Array, Batch, Planning
 from genreg.errors import NotCached, UsageError
 from genreg.given import Given, resolve_name
-from genreg.images import image_columns
+from genreg.images import FORMATS, SUFFIXES, image_columns, media_of
 from genreg.loading import writer_of
 from genreg.outputs import as_in_data, refuse_output, write
 from genreg.printing import Live, print_rows
@@ -198,7 +198,7 @@ def _job(
     )
     rows = model.run(prepared, model.samplers(recipe.samplers))
     start, stop = bounds(recipe.shard, len(rows), rows.unit)
-    out = out or _picture_name(model.name, recipe.seeds, rows.schema, flags["output"])
+    out = out or _picture_name(model.name, recipe.seeds, rows, flags["output"])
     windows = Windows(_part(out or "-"), rows.schema, start, stop, window_rows(rows))
     drawn = seed is None and seeds is None and len(prepared.seeds)
     return Job(model, recipe, rows, windows, out, flags, f"seed {prepared.seeds[0]}" if drawn else None)
@@ -257,6 +257,13 @@ def _by_windows(job: Job) -> int:
                 report(made, total)
 
             _fill(job, todo, tell)
+        named = _by_bytes(job)
+        if named is None:
+            job.account(windows.folder / JOURNAL)
+            shutil.rmtree(windows.folder, ignore_errors=True)
+            note("no image came, and nothing is written")
+            return 3
+        job = named
         with progress("writing", "samples") as report:
             counted = replace(job.counted(windows.rows()), news=None)
             code = _finished(job, counted, counted.reported(report, total))
@@ -321,16 +328,40 @@ def _tell(job: Job, rows: int, news: str | None = None) -> None:
         note(f"{out} {news}" if news else f"wrote {out} ({rows:,} rows) and {recipe.name}")
 
 
-def _picture_name(model: str, seeds: str, schema: pa.Schema, output: str | None) -> str | None:
-    """Where images go that were given no name: NAME-SEED.png, numbered where that is there; None for stdout."""
-    if not image_columns(schema) or (output == "-" and not sys.stdout.isatty()):
+def _picture_name(model: str, seeds: str, rows: Run, output: str | None, suffix: str = ".png") -> str | None:
+    """Where images go that were given no name: NAME-SEED.png, numbered where that is there; None for stdout.
+
+    Several encoded ones go to a folder: a sheet of them would not keep their bytes.
+    """
+    if not image_columns(rows.schema) or (output == "-" and not sys.stdout.isatty()):
         return None
+    suffix = "/" if _encoded(rows.schema) and len(rows) > 1 else suffix
     if output == "-":
         raise UsageError("-o -: the bytes of a picture are not for a terminal: leave it out, or name a file")
     name = re.sub(r"[^\w.+-]+", "-", Path(model).name.partition("@")[0])
     first = seeds.partition(",")[0].partition("-")[0]
-    names = (f"{name}-{first}{f'-{number}' if number > 1 else ''}.png" for number in itertools.count(1))
+    names = (f"{name}-{first}{f'-{number}' if number > 1 else ''}{suffix}" for number in itertools.count(1))
     return next(found for found in names if not Path(found).exists())
+
+
+def _encoded(schema: pa.Schema) -> str | None:
+    """The column of encoded images, if there is one."""
+    return next((name for name in image_columns(schema) if pa.types.is_binary(schema.field(name).type)), None)
+
+
+def _by_bytes(job: Job) -> Job | None:
+    """The job, a file that people did not name being named by what its one encoded image is; None where none came."""
+    out, name = str(job.out), _encoded(job.run.schema)
+    if name is None or Path(out).suffix.lower() not in FORMATS:
+        return job
+    came = (cell.as_py() for batch in job.windows.rows() for cell in batch.column(name) if cell.is_valid)
+    first = next(came, None)
+    if first is None:
+        return None
+    if job.flags["output"] is not None:
+        return job
+    suffix = SUFFIXES[media_of(first)]
+    return replace(job, out=_picture_name(job.model.name, job.recipe.seeds, job.run, None, suffix))
 
 
 def _asked(name: str, condition: str | None, flags: Mapping[str, Any]) -> Asked:

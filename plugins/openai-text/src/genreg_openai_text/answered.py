@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,27 +27,6 @@ class Said:
         if self.refusal and self.end in ("ok", None):
             return "refused"
         return self.end or "truncated"
-
-
-async def events(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
-    """The data of each server-sent event (WHATWG HTML, 9.2), whatever the borders of the chunks.
-
-    Lines end in LF or CRLF alone: the other ends of line that Python knows may stand within JSON.
-    """
-    rest, data = b"", []
-    async for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            line = line.removesuffix(b"\r")
-            if line.startswith(b"data:"):
-                data.append(line[5:].removeprefix(b" "))
-            elif not line and data:
-                yield b"\n".join(data).decode("utf-8", "replace")
-                data = []
-    if rest.startswith(b"data:"):
-        data.append(rest[5:].strip())
-    if data:
-        yield b"\n".join(data).decode("utf-8", "replace")
 
 
 def take(said: Said, event: dict[str, Any], host: str) -> str:
@@ -120,14 +97,3 @@ def _used(said: Said, usage: dict[str, Any] | None) -> None:
     details = usage.get("input_tokens_details") or usage.get("prompt_tokens_details") or {}
     counts = {"input_tokens": asked, "output_tokens": made, "cached_tokens": details.get("cached_tokens")}
     said.usage = {name: count for name, count in counts.items() if isinstance(count, int)}
-
-
-def read(data: str, host: str) -> dict[str, Any]:
-    """The JSON object of an event; raises Failure where it is none."""
-    try:
-        found = json.loads(data)
-    except ValueError:
-        raise Failure(f"{host} answered with broken JSON") from None
-    if not isinstance(found, dict):
-        raise Failure(f"{host} answered with JSON that is no answer of the API")
-    return found

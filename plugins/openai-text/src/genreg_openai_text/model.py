@@ -22,6 +22,7 @@ from genreg.errors import UsageError
 from genreg_openai.budget import Budget
 from genreg_openai.calls import Answer, Call, Failure, Request, key_of
 from genreg_openai.endpoint import Endpoint, client, require_key
+from genreg_openai.events import events, read
 from genreg_openai.journal import Journal, totals
 from genreg_openai.limits import Throttle
 from genreg_openai.models import shutdown
@@ -30,7 +31,7 @@ from genreg_openai.policy import judged
 from genreg_openai.pool import Pool
 from genreg_openai.prices import Prices
 from genreg_openai_text import COLUMNS
-from genreg_openai_text.answered import Said, events, read, take
+from genreg_openai_text.answered import Said, take
 from genreg_openai_text.asked import asked, body, fits, most_tokens
 
 

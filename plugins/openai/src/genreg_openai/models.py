@@ -25,3 +25,8 @@ def shutdown(model: str, today: date) -> str | None:
         return None
     what = f"{model} shuts down on {until}" if until > today else f"{model} was shut down on {until}"
     return f"{what}: use {about['instead']}"
+
+
+def is_gone(model: str, today: date) -> bool:
+    """Whether a model has been shut down."""
+    return model in known() and date.fromisoformat(known()[model]["until"]) <= today

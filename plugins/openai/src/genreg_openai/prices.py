@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 MILLION = 1_000_000
+NAMES = {  # of what is counted, here and in genai-prices
+    "input_tokens": "input_tokens", "cached_tokens": "cache_read_tokens", "input_image_tokens": "input_image_tokens",
+    "output_tokens": "output_tokens", "output_image_tokens": "output_image_tokens",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,7 @@ class Prices:
             return Decimal(0)
         from genai_prices import Usage, calc_price
 
-        known = {"input_tokens": "input_tokens", "output_tokens": "output_tokens", "cached_tokens": "cache_read_tokens"}
-        counts = {name: usage[own] for own, name in known.items() if own in usage}
+        counts = {name: usage[own] for own, name in NAMES.items() if own in usage}
         try:
             found = calc_price(Usage(**counts), self.model, provider_api_url=self.base_url)
         except (LookupError, ValueError):

@@ -1,11 +1,14 @@
-"""What the fake answers to image generations: plain PNGs in the color of the prompt."""
+"""What the fake answers to image generations and edits: plain PNGs in the color of the prompt."""
 
 from __future__ import annotations
 
 import base64
+import email
+import email.policy
 import struct
 import time
 import zlib
+from hashlib import sha256
 from typing import Any
 
 from genreg_openai.testing.text import Event, Made, count, dice
@@ -47,8 +50,39 @@ def size_of(body: dict[str, Any]) -> tuple[int, int] | None:
     return (w, h) if whole and max(w, h) <= 3840 and 1 / 3 <= w / h <= 3 else None
 
 
-def generation(body: dict[str, Any], fault: str | None) -> Made:
-    """Images for a prompt."""
+def form_of(data: bytes, kind: str) -> dict[str, Any]:
+    """A multipart form as a body: fields as text (numbers as such), files by name with the sha256 of their bytes."""
+    message = email.message_from_bytes(b"content-type: " + kind.encode() + b"\r\n\r\n" + data, policy=email.policy.HTTP)
+    found: dict[str, Any] = {}
+    for part in message.iter_parts():
+        name, payload = str(part.get_param("name", header="content-disposition")), part.get_payload(decode=True)
+        assert isinstance(payload, bytes)
+        if part.get_filename():
+            file = {"file": part.get_filename(), "type": part.get_content_type(), "sha256": sha256(payload).hexdigest()}
+            found.setdefault(name.removesuffix("[]"), []).append(file)
+        else:
+            text = payload.decode()
+            found[name] = int(text) if text.isdecimal() else {"true": True, "false": False}.get(text, text)
+    return found
+
+
+def spoiled(data: list[dict[str, Any]], fault: str | None, url: str | None) -> list[dict[str, Any]]:
+    """The pictures of an answer, with a fault: of the last one, or of all."""
+    if fault == "empty":
+        return []
+    if fault == "one_missing":
+        return data[:-1]
+    raw = base64.b64decode(data[-1]["b64_json"])
+    changed = {"half_image": raw[: len(raw) // 2], "no_bytes": b"", "not_image": b"<html>"}
+    if fault in changed:
+        return [*data[:-1], {"b64_json": base64.b64encode(changed[fault]).decode()}]
+    if fault == "bad_base64":
+        return [*data[:-1], {"b64_json": "!" + data[-1]["b64_json"]}]
+    return [{"url": url.format(at)} for at in range(len(data))] if fault == "url" and url else data
+
+
+def generation(body: dict[str, Any], fault: str | None, url: str | None = None) -> Made:
+    """Images for a prompt; ``url`` is where they lie, by number, if they are not to come along."""
     width, height = size_of(body) or (1024, 1024)
     clear = body.get("background") == "transparent"
     quality = str(body.get("quality")) if body.get("quality") in PER_IMAGE else "high"
@@ -68,13 +102,16 @@ def generation(body: dict[str, Any], fault: str | None) -> Made:
         "created": int(time.time()), "size": f"{width}x{height}", "quality": quality, "output_format": "png",
         "background": "transparent" if clear else "opaque",
     }  # fmt: skip
-    data = [] if fault == "empty" else [{"b64_json": shot(index)} for index in range(amount)]
+    data = spoiled([{"b64_json": shot(index)} for index in range(amount)], fault, url)
     events: list[Event] = []
     about_event = {**about, "created_at": about["created"]}
     for index in range(int(body.get("partial_images") or 0)):
-        kind = "image_generation.partial_image"
+        kind = f"image_{'edit' if 'image' in body else 'generation'}.partial_image"
         partial = {"type": kind, "b64_json": shot(0, (index + 1) / 5), "partial_image_index": index, **about_event}
         events.append((kind, partial))
-    kind = "image_generation.completed"
-    events.append((kind, {"type": kind, "b64_json": shot(0), "usage": usage, **about_event}))
+    kind = f"image_{'edit' if 'image' in body else 'generation'}.completed"
+    events.append((kind, {"type": kind, **(data[0] if data else {}), "usage": usage, **about_event}))
+    if "image" in body:
+        usage["input_tokens_details"] = {"text_tokens": used, "image_tokens": 100 * len(body["image"])}
+        usage["input_tokens"] = used + 100 * len(body["image"])
     return Made({"data": data, "usage": usage, **about}, events, used + made, amount)

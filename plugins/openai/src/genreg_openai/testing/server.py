@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from genreg_openai.testing.images import generation, mistake
+from genreg_openai.testing.images import form_of, generation, mistake
 from genreg_openai.testing.text import Event, Made, chat, count, early, flat, response
 
 MODELS = ("gpt-5.5", "gpt-5.4-mini", "gpt-image-2", "fake-text", "fake-image")
@@ -36,6 +36,12 @@ FAULTS = {
     "content_filter": "a content filter ends the answer",
     "refusal": "the model refuses",
     "empty": "no text, no image",
+    "one_missing": "one image less than was asked for",
+    "half_image": "the last image is cut in half",
+    "no_bytes": "the last image has no bytes",
+    "not_image": "the last image is a web page",
+    "bad_base64": "the last image is broken base64",
+    "url": "images by their `url`, on this server unless told (`{}` is their number)",
     "echo_key": "401 that repeats the key",
 }
 
@@ -61,8 +67,11 @@ KNOWN = {
     "/v1/images/generations": COMMON
     | _words("prompt n size quality background output_format output_compression moderation partial_images"),
 }
+KNOWN["/v1/images/edits"] = KNOWN["/v1/images/generations"] | _words("image mask input_fidelity")
 KNOWN["/v1/responses/input_tokens"] = KNOWN["/v1/responses"]
-NEEDED = {"/v1/chat/completions": "messages", "/v1/images/generations": "prompt"}
+NEEDED = {
+    "/v1/chat/completions": "messages", "/v1/images/generations": "prompt", "/v1/images/edits": "prompt"
+}  # fmt: skip
 
 
 class ApiError(Exception):
@@ -92,6 +101,7 @@ class State:
         self.stored: dict[str, dict[str, Any]] = {}  # id -> made, ready: when it is finished, status
         self.in_flight = self.max_in_flight = self.seen = 0
         self.background_seconds = 0.2
+        self.pictures: dict[str, tuple[int, str, bytes]] = {}  # path -> status, content type, bytes
         self.window: list[float] = []
 
     def fault(self, kind: str, times: int = 1, path: str = "", match: str = "", **how: Any) -> None:
@@ -175,7 +185,9 @@ class Handler(BaseHTTPRequestHandler):
         self.fault = state.take_fault(path, raw)
         self.entry["fault"] = self.fault.get("kind")
         try:
-            self.entry["body"] = json.loads(raw) if raw else None
+            kind = self.headers.get("content-type", "")
+            multipart = kind.startswith("multipart/form-data")
+            self.entry["body"] = form_of(data, kind) if multipart else json.loads(raw) if raw else None
             self.route(method, path)
         except ApiError as error:
             self.send(error.status, error.body, headers=error.headers)
@@ -265,12 +277,16 @@ class Handler(BaseHTTPRequestHandler):
         """Faults, the key, and the endpoint."""
         if self.faulty():
             return None
-        self.let_in()
+        if not self.path.startswith("/pictures/"):
+            self.let_in()
         body = self.entry["body"]
         stream = isinstance(body, dict) and body.get("stream")
         kind = self.fault.get("kind")
         if kind == "wrong_type":
             return self.send(200, [1, 2, 3])
+        if method == "GET" and path in self.state.pictures:
+            status, kind, data = self.state.pictures[path]
+            return self.send(status, data, kind)
         if method == "GET" and path == "/v1/models":
             rows = [{"id": name, "object": "model", "created": 0, "owned_by": "fake"} for name in self.state.models]
             return self.send(200, {"object": "list", "data": rows})
@@ -356,13 +372,14 @@ class Handler(BaseHTTPRequestHandler):
             tokens = count(f"{body.get('instructions') or ''} {flat(body['input'])}")
             self.send(200, {"object": "response.input_tokens", "input_tokens": tokens})
             return None
-        if path == "/v1/images/generations":
+        if path.startswith("/v1/images/"):
             if kind in ("content_filter", "refusal"):
                 said = "Your request was rejected by the safety system."
                 raise ApiError(400, said, "image_generation_user_error", "moderation_blocked")
             if wrong := mistake(body):
                 raise ApiError(400, wrong[0], param=wrong[1], code="invalid_value")
-            return generation(body, kind)
+            host = f"http://127.0.0.1:{self.server.server_port}"  # type: ignore[attr-defined]
+            return generation(body, kind, self.fault.get("url") or f"{host}/pictures/{{}}.png")
         made = response(body, kind, name)
         background, state = bool(body.get("background")), self.state
         if background and not body.get("store", True):
