@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from genreg.api import Samples
+from genreg.builtin import LOADERS
 from genreg.data import HELD, Source, conform, row_hashes, rows_within, single_batch
 from genreg.errors import DataError, UsageError
 from genreg.form import Form
@@ -44,7 +45,6 @@ from genreg.loading import by_suffix, open_source, writer_of
 from genreg.outputs import as_html, as_text, refuse_output, write
 from genreg.recipe import Recipe, read_recipe
 from genreg.specs import Condition
-from genreg.tables import LOADERS
 
 LOADED = {loader.name: loader for loader in LOADERS}
 NOISE = np.random.default_rng(0)

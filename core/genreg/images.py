@@ -309,7 +309,7 @@ def write_folder(
     recipe: Recipe | None = None,
 ) -> None:
     """Write a PNG per row, named by its seed (by its number without ``seeds``), and the other columns in labels.csv."""
-    from genreg.tables import write_csv
+    from genreg.delimited import write_csv
 
     name = _only_image_column(schema, "a folder")
     rest = [other for other in schema.names if other != name]
