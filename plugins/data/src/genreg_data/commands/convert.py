@@ -24,7 +24,7 @@ def command(
 ) -> None:
     """Write SOURCE, or several as one table, in the format of OUT, the schema kept exactly.
 
-    CSV and JSON cannot hold a schema: it is written beside them (OUT.schema.json), and read again by whatever reads OUT.
+    CSV and JSON cannot hold a schema: it is written beside them (OUT.schema.json), and whatever reads OUT goes by it.
     """
     from genreg.loading import writer_of
     from genreg.outputs import refuse_output
