@@ -3,10 +3,10 @@
     python benchmarks/load_speed.py [--runs 7] [--goal 1.15]
 
 The floor is what cannot be left out: one sha256 pass over the file, and one look at each of its pages. ``genreg`` is
-the same with all that a run does: the registered sha256 compared, the header compared with the module, the module built
-on the meta device and filled by assignment, the digest for the recipe, and then a look at each page. The peer builds the
-module and copies the weights into it, unverified. CPU seconds of processes of their own, interleaved, the least of
-each; the file is in the page cache. Exits with 1 where the goal is missed.
+the same with all that a run does: the registered sha256 compared, the header compared with the module, the module
+built on the meta device and filled by assignment, the digest for the recipe, and then a look at each page. The peer
+builds the module and copies the weights into it, unverified. CPU seconds of processes of their own, interleaved, the
+least of each; the file is in the page cache. Exits with 1 where the goal is missed.
 """
 
 from __future__ import annotations

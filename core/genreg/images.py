@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Fit: TypeAlias = Literal["crop", "pad", "resize", "refuse"]
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
-SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp", "image/bmp": ".bmp"}
+SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp", "image/bmp": ".bmp", "image/gif": ".gif"}
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 MOST_PIXELS = 1 << 26  # of an image read or a sheet written: 8192 x 8192
 SMALLEST_SHOWN = 64  # pixels: on sheets and in notebooks a smaller side is enlarged, by a whole factor
@@ -118,10 +118,11 @@ def decode(
     fit: Fit = "crop",
     name: str = "the image",
 ) -> Array:
-    """PNG, JPEG, WebP or BMP as uint8 [h, w, c], upright; transparency lies over white unless ``channels`` is 4.
+    """PNG, JPEG, WebP, BMP or a GIF's first frame as uint8 [h, w, c], upright.
 
-    ``size`` is a side or (height, width), reached as ``fit`` says: crop fills it and cuts what hangs over, pad shows
-    all within a black border, resize stretches. Raises DataError for what is damaged, no image, or over MOST_PIXELS.
+    Transparency lies over white unless ``channels`` is 4. ``size`` is a side or (height, width), reached as ``fit``
+    says: crop fills it and cuts what hangs over, pad shows all within a black border, resize stretches. Raises
+    DataError for what is damaged, no image, or over MOST_PIXELS.
     """
     image = _opened(data, name)
     if any("exif" in key or "xmp" in key for key in image.info):
@@ -190,11 +191,12 @@ def encoded(value: Any, asked: str = "the image") -> bytes:
 @cache
 def _readers() -> Mapping[bytes, Any]:
     """Pillow's readers by how their files begin. Image.open would try dozens more, and warn of bombs."""
-    from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+    from PIL import BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
     return {
         b"\x89PNG": PngImagePlugin.PngImageFile, b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
         b"RIFF": WebPImagePlugin.WebPImageFile, b"BM": BmpImagePlugin.BmpImageFile,
+        b"GIF8": GifImagePlugin.GifImageFile,
     }  # fmt: skip
 
 
@@ -206,7 +208,9 @@ def media_of(data: bytes, name: str = "the image") -> str:
 def _reader(data: bytes, name: str) -> Any:
     reader = next((reader for magic, reader in _readers().items() if data.startswith(magic)), None)
     if reader is None:
-        raise DataError(f"{name}: {'no bytes' if not data else 'no image that genreg reads'} (PNG, JPEG, WebP, BMP)")
+        raise DataError(
+            f"{name}: {'no bytes' if not data else 'no image that genreg reads'} (PNG, JPEG, WebP, BMP, GIF)"
+        )
     return reader
 
 
@@ -334,7 +338,7 @@ def write_folder(
 
     Pixels become PNGs that hold their recipe; the bytes of encoded images are not touched, and it goes beside them.
     """
-    from genreg.tables import write_csv
+    from genreg.delimited import write_csv
 
     name = _only_image_column(schema, "a folder")
     rest = [other for other in schema.names if other != name]

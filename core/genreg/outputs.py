@@ -68,7 +68,7 @@ def refuse_output(path: str | Path, *, force: bool = False) -> None:
 
 
 def _is_ours(name: str) -> bool:
-    return name == LABELS or name.removesuffix(BESIDE).endswith(tuple(SUFFIXES.values()))
+    return name.startswith(LABELS) or name.removesuffix(BESIDE).endswith(tuple(SUFFIXES.values()))
 
 
 def as_text(table: pa.Table) -> str:

@@ -11,11 +11,12 @@ from pathlib import Path
 import click
 import pyarrow as pa
 
+from genreg.delimited import write_csv
 from genreg.draft import Batch
 from genreg.images import image_columns, write_picture
+from genreg.lines import write_jsonl
 from genreg.outputs import as_text
 from genreg.specs import Write
-from genreg.tables import write_csv, write_jsonl
 
 
 def print_rows(batches: Iterator[Batch], schema: pa.Schema, *, as_json: bool, to_stdout: bool = False) -> None:
