@@ -168,7 +168,7 @@ def test_the_cache_stays_one_that_the_client_understands(hub, weights):
     from huggingface_hub import HfApi, hf_hub_download, scan_cache_dir
 
     reference, folder = fetch(TEXT)
-    info = scan_cache_dir()
+    info = scan_cache_dir(os.environ["HF_HUB_CACHE"])
     assert (info.warnings, info.incomplete_files) == ([], frozenset())
     (repo,) = info.repos
     assert (repo.repo_id, repo.nb_files) == (REPO, 3)

@@ -29,10 +29,13 @@ def command(
     from pathlib import Path
 
     import yaml
+    from huggingface_hub.utils import disable_progress_bars
 
     from genreg.card import front_matter
     from genreg.push import push
 
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     card = Path(folder) / "README.md"
     said = license or (front_matter(card.read_text("utf-8-sig"))[0].get("license") if card.is_file() else None)
     if not said and sys.stdin.isatty():
