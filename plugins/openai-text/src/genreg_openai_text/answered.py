@@ -71,7 +71,7 @@ def _response(said: Said, response: dict[str, Any], host: str) -> str:
         raise Failure(f"{host} failed: {error.get('message') or error or 'it does not say why'}")
     reason = (response.get("incomplete_details") or {}).get("reason")
     if response.get("status") in ("completed", "incomplete"):
-        said.end = "ok" if response["status"] == "completed" else ENDS.get(str(reason), "truncated")
+        said.end = "ok" if response["status"] == "completed" else ENDS.get(str(reason), "length")
     return said.text.removeprefix(before) if said.text.startswith(before) else ""
 
 
