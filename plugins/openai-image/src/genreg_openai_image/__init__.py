@@ -54,6 +54,7 @@ class ImageOptions(RemoteOptions, frozen=True):
     per_request: PerRequest = free(4, "how many pictures of one prompt go into one request, at most")
     partials: Partials = Field(0, description="pictures on the way, shown where the terminal can and kept as files")
     partials_folder: Path = free(Path("partials"), "where those are kept")
+    through: str = Field("", description="the text model through which background=true draws")
     most_tokens: int | None = free(None, "output tokens of one picture, at most, where nobody has published them")
     image_price: Annotated[Decimal, Field(ge=0)] | None = free(None, "USD for one picture, where no tokens are counted")
 

@@ -48,7 +48,7 @@ async def answer_of(found: Mapping[str, Any], wanted: int, form: str | None, fet
 
 async def partial_of(event: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
     """A picture on its way as the columns of an answer, and its bytes. Raises Failure or DataError for none."""
-    data = await _data(event, _no_url)
+    data = await _data(event, no_url)
     return {PICTURES: [{**await _seen(data, None), "outcome": "truncated"}], "0": data}, data
 
 
@@ -100,8 +100,9 @@ async def _data(item: Mapping[str, Any], fetch: Fetch) -> bytes:
     raise Failure("a picture came without bytes and without a URL")
 
 
-async def _no_url(url: str) -> bytes:
-    raise Failure(f"a picture on its way came as a URL ({url})")
+async def no_url(url: str) -> bytes:
+    """For answers whose pictures come along."""
+    raise Failure(f"a picture came as a URL ({url})")
 
 
 def _error(found: Mapping[str, Any]) -> str | None:

@@ -24,6 +24,8 @@ from genreg.cli.common import note
 from genreg.draft import Account, Batch, Done, Draft, Piece, Seeds
 from genreg.errors import DataError, UsageError
 from genreg.images import SUFFIXES, media_of
+from genreg_openai.background import in_background
+from genreg_openai.batch import Batches, require_journal
 from genreg_openai.budget import Budget
 from genreg_openai.calls import Answer, Call, Failure, Request, key_of
 from genreg_openai.endpoint import Endpoint, client, require_key
@@ -35,11 +37,12 @@ from genreg_openai.policy import judged
 from genreg_openai.pool import Pool
 from genreg_openai.prices import Prices
 from genreg_openai_image import COLUMNS, ImageOptions
-from genreg_openai_image.answered import answer_of, partial_of, row_of, share
+from genreg_openai_image.answered import answer_of, no_url, partial_of, row_of, share
 from genreg_openai_image.asked import asked, check_masks, checked_prompt, most_tokens, pictures
 from genreg_openai_image.fetched import fetcher
 from genreg_openai_image.grouped import Group, Noted, Row, grouped
 from genreg_openai_image.shown import drawn, protocol
+from genreg_openai_image.tool import as_images, as_response
 
 MOST_SHOWN = 16  # pictures of a run, on a terminal
 PARTIAL_TOKENS = 100  # that the service bills for each picture on the way
@@ -70,7 +73,7 @@ class RemoteImages:
     @property
     def together(self) -> int:
         """How many pictures go into one request; a stream brings one."""
-        return 1 if self.options.partials else self.options.per_request
+        return 1 if self.options.partials or self.options.background else self.options.per_request
 
     def propose(self, seeds: Seeds, given: Batch, /) -> Draft:
         """The finished prompts [n], and what is asked with each: JSON, pictures, a mask.
@@ -116,6 +119,10 @@ class RemoteImages:
 
         try:
             budget = Budget(options.budget, journal.totals.bound)
+            if options.batch:
+                for done in self.batches(journal, budget, folder).run(requests()):
+                    yield from self.finished(open_groups.pop(done.row), done)
+                return
             throttle = Throttle(options.concurrency, rpm=options.rpm, tpm=options.tpm)
             how: dict[str, Any] = {name: getattr(options, name) for name in ("attempts", "patience", "resend")}
             pool = Pool(self.endpoint.host, self.connect, journal, budget, throttle, scrub=self.endpoint.scrub, **how)
@@ -127,6 +134,17 @@ class RemoteImages:
         finally:
             journal.close()
             noted.close()
+
+    def batches(self, journal: Journal, budget: Budget, folder: Path) -> Batches:
+        """The same requests by the Batch API."""
+        require_journal(folder)
+
+        async def answered(request: Request, body: Mapping[str, Any]) -> Answer:
+            amount, form = len(request.body["seeds"]), request.body.get("output_format")
+            return self.priced(await answer_of(body, amount, form, no_url, self.prices), amount)
+
+        how: dict[str, Any] = {name: getattr(self.options, name) for name in ("poll", "timeout", "attempts")}
+        return Batches(self.endpoint, "/v1/images/generations", journal, budget, answered, _without_seeds, **how)
 
     def rows(self, drafts: Iterator[Draft]) -> Iterator[Row[Ask]]:
         """Each row with what is asked for it."""
@@ -145,6 +163,8 @@ class RemoteImages:
     def request(self, number: int, group: Group[Ask]) -> Request:
         """One request for the pictures of a group, with the most that they may cost."""
         ask, options, amount = group.ask, self.options, len(group.seeds)
+        if options.batch and ask.pictures:
+            raise UsageError("--option batch=true: a batch takes no edits: leave out the picture, or batch")
         body: dict[str, Any] = {"model": options.model, "prompt": ask.prompt, **ask.sent}
         body |= {"n": amount} if amount > 1 else {}
         body |= {"stream": True, "partial_images": options.partials} if options.partials else {}
@@ -162,6 +182,11 @@ class RemoteImages:
         options = self.options
         if options.image_price is not None:
             return 0, options.image_price
+        if options.background:
+            raise UsageError(
+                f"nobody knows how many tokens {options.through} adds to a picture, so a budget cannot hold: "
+                "--option image_price=… says what a picture costs"
+            )
         made = options.most_tokens or most_tokens(ask.sent, options.model)
         if made is None:
             raise UsageError(
@@ -208,6 +233,13 @@ class RemoteImages:
             images = service.images.with_streaming_response
 
             async def ask(request: Request, call: Call) -> Answer:
+                if options.background:
+                    body = as_response(request.body, options.through)
+                    response = as_images(
+                        await in_background(service, body, call, self.endpoint.host), self.endpoint.host
+                    )
+                    form = request.body.get("output_format")
+                    return self.priced(await answer_of(response, 1, form, no_url, self.prices), 1)
                 rest = dict(request.body)
                 seeds, prompt = rest.pop("seeds"), rest.pop("prompt")
                 named: dict[str, Any] = {"prompt": prompt}
@@ -295,7 +327,19 @@ class RemoteImages:
 
 def load(options: ImageOptions) -> RemoteImages:
     """The model at its endpoint; raises UsageError for a base URL or a key that cannot be."""
+    if options.background and (options.batch or options.partials):
+        raise UsageError("--option background=true: a call alone goes on without us: leave out batch and partials")
+    if options.batch and options.partials:
+        raise UsageError("--option partials: a batch shows nothing on the way: leave out batch or partials")
+    if options.background and not options.through:
+        raise UsageError(
+            "--option background=true: pictures are drawn through a text model: --option through=… names it"
+        )
     return RemoteImages(options, options.endpoint())
+
+
+def _without_seeds(request: Request) -> dict[str, Any]:
+    return {name: value for name, value in request.body.items() if name != "seeds"}
 
 
 def _with(first: Row[Ask], rest: Iterator[Row[Ask]]) -> Iterator[Row[Ask]]:

@@ -19,6 +19,8 @@ import pyarrow as pa
 from genreg.cli.common import note
 from genreg.draft import Account, Batch, Done, Draft, Piece, Seeds
 from genreg.errors import UsageError
+from genreg_openai.background import in_background
+from genreg_openai.batch import Batches, require_journal
 from genreg_openai.budget import Budget
 from genreg_openai.calls import Answer, Call, Failure, Request, key_of
 from genreg_openai.endpoint import Endpoint, client, require_key
@@ -87,6 +89,9 @@ class RemoteText:
         options, journal = self.options, Journal(folder if folder != Path() else None)
         try:
             budget = Budget(options.budget, journal.totals.bound)
+            if options.batch:
+                yield from self.batches(journal, budget, folder).run(_with(first, requests))
+                return
             throttle = Throttle(options.concurrency, rpm=options.rpm, tpm=options.tpm)
             how: dict[str, Any] = {name: getattr(options, name) for name in ("attempts", "patience", "resend")}
             how["scrub"] = self.endpoint.scrub
@@ -94,6 +99,19 @@ class RemoteText:
             yield from pool.run(_with(first, requests))
         finally:
             journal.close()
+
+    def batches(self, journal: Journal, budget: Budget, folder: Path) -> Batches:
+        """The same requests by the Batch API."""
+        require_journal(folder)
+        path = "/v1/responses" if self.api == "responses" else "/v1/chat/completions"
+        how: dict[str, Any] = {name: getattr(self.options, name) for name in ("poll", "timeout", "attempts")}
+        return Batches(self.endpoint, path, journal, budget, self.whole, _unstreamed, **how)
+
+    async def whole(self, request: Request, response: Mapping[str, Any]) -> Answer:
+        """A response that came at once as a row."""
+        said = Said()
+        take(said, dict(response), self.endpoint.host)
+        return self.finished(said, request)
 
     def requests(self, drafts: Iterator[Draft]) -> Iterator[Request]:
         """Each row as a request, with the most that it may cost."""
@@ -128,6 +146,9 @@ class RemoteText:
             chat = service.chat.completions.with_streaming_response
 
             async def ask(request: Request, call: Call) -> Answer:
+                if options.background:
+                    response = await in_background(service, request.body, call, self.endpoint.host)
+                    return await self.whole(request, response)
                 rest = dict(request.body)
                 model = rest.pop("model")
                 if self.api == "responses":
@@ -228,12 +249,20 @@ class RemoteText:
 
 def load(options: RemoteOptions) -> RemoteText:
     """The model at its endpoint; raises UsageError for a base URL or a key that cannot be."""
-    return RemoteText(options, options.endpoint())
+    found = RemoteText(options, options.endpoint())
+    if options.background and (options.batch or found.api != "responses"):
+        way = "leave out batch" if options.batch else "--option api=responses asks that"
+        raise UsageError(f"--option background=true: only the Responses API goes on without us, call by call: {way}")
+    return found
 
 
 def _with(first: Request, rest: Iterator[Request]) -> Iterator[Request]:
     yield first
     yield from rest
+
+
+def _unstreamed(request: Request) -> dict[str, Any]:
+    return {name: value for name, value in request.body.items() if name not in ("stream", "stream_options")}
 
 
 def _schema(sent: Mapping[str, Any]) -> Any:

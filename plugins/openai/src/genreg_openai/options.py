@@ -12,6 +12,7 @@ from genreg.specs import FREE, Settings
 from genreg_openai.endpoint import Endpoint, endpoint
 from genreg_openai.prices import Prices
 
+SHARE = Decimal("0.5")  # of the price, that a batch costs
 Money = Annotated[Decimal, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -39,6 +40,9 @@ class RemoteOptions(Settings, frozen=True):
     patience: Seconds = free(120.0, "the longest wait in seconds that the server may ask for")
     resend: bool = free(False, "ask again what may have been billed already")
     budget: Money | None = free(None, "USD that the run may cost, at most")
+    batch: bool = Field(False, description="ask by the Batch API: half the price, within a day")
+    background: bool = Field(False, description="responses that the server makes without us (the Responses API alone)")
+    poll: Seconds = free(30.0, "seconds between two looks at a batch")
     price: tuple[Money, Money] | None = free(None, "USD per million tokens, in and out, where nobody else knows them")
     lenient: bool = Field(False, description="take a stream without a finish reason as whole (some local servers)")
 
@@ -48,4 +52,4 @@ class RemoteOptions(Settings, frozen=True):
 
     def prices(self, endpoint: Endpoint) -> Prices:
         """What tokens cost there."""
-        return Prices(self.model, endpoint.base_url, self.price, endpoint.local)
+        return Prices(self.model, endpoint.base_url, self.price, endpoint.local, SHARE if self.batch else Decimal(1))

@@ -11,7 +11,7 @@ import zlib
 from hashlib import sha256
 from typing import Any
 
-from genreg_openai.testing.text import Event, Made, count, dice
+from genreg_openai.testing.text import Event, Made, count, dice, flat
 
 PER_IMAGE = {"low": 272, "medium": 1056, "high": 4160}  # output tokens, as once published for gpt-image-1
 
@@ -58,7 +58,12 @@ def form_of(data: bytes, kind: str) -> dict[str, Any]:
         name, payload = str(part.get_param("name", header="content-disposition")), part.get_payload(decode=True)
         assert isinstance(payload, bytes)
         if part.get_filename():
-            file = {"file": part.get_filename(), "type": part.get_content_type(), "sha256": sha256(payload).hexdigest()}
+            file: dict[str, Any] = {
+                "file": part.get_filename(),
+                "type": part.get_content_type(),
+                "sha256": sha256(payload).hexdigest(),
+            }
+            file |= {"data": payload} if name == "file" else {}
             found.setdefault(name.removesuffix("[]"), []).append(file)
         else:
             text = payload.decode()
@@ -79,6 +84,16 @@ def spoiled(data: list[dict[str, Any]], fault: str | None, url: str | None) -> l
     if fault == "bad_base64":
         return [*data[:-1], {"b64_json": "!" + data[-1]["b64_json"]}]
     return [{"url": url.format(at)} for at in range(len(data))] if fault == "url" and url else data
+
+
+def by_tool(body: dict[str, Any], refused: bool) -> list[dict[str, Any]]:
+    """What the tool image_generation of a response puts out: nothing where it is not there, or the model refuses."""
+    tool = next((tool for tool in body.get("tools") or [] if tool["type"] == "image_generation"), None)
+    if tool is None or refused:
+        return []
+    made = generation({**tool, "prompt": flat(body["input"])}, None)
+    result = made.whole["data"][0]["b64_json"]
+    return [{"id": "ig_fake", "type": "image_generation_call", "status": "completed", "result": result}]
 
 
 def generation(body: dict[str, Any], fault: str | None, url: str | None = None) -> Made:

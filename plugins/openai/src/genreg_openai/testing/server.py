@@ -13,7 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from genreg_openai.testing.images import form_of, generation, mistake
+from genreg_openai.testing.images import by_tool, form_of, generation, mistake
+from genreg_openai.testing.jobs import Jobs
 from genreg_openai.testing.text import Event, Made, chat, count, early, flat, response
 
 MODELS = ("gpt-5.5", "gpt-5.4-mini", "gpt-image-2", "fake-text", "fake-image")
@@ -28,6 +29,7 @@ FAULTS = {
     "slow": "`seconds` between the events of a stream",
     "drop": "the connection is reset before any answer",
     "drop_midstream": "reset after `after` events, or half of a plain body",
+    "lost": "a batch is begun, and the connection is reset before its id is told",
     "drop_after": "reset after the whole answer, before the end of the body",
     "truncate_stream": "a clean end after `after` events",
     "stream_error": "an error event after `after` events",
@@ -41,6 +43,9 @@ FAULTS = {
     "no_bytes": "the last image has no bytes",
     "not_image": "the last image is a web page",
     "bad_base64": "the last image is broken base64",
+    "batch_expired": "a batch expires after `after` answers",
+    "batch_failed": "a batch is refused",
+    "batch_cancelled": "somebody cancels a batch after `after` answers",
     "url": "images by their `url`, on this server unless told (`{}` is their number)",
     "echo_key": "401 that repeats the key",
 }
@@ -101,6 +106,7 @@ class State:
         self.stored: dict[str, dict[str, Any]] = {}  # id -> made, ready: when it is finished, status
         self.in_flight = self.max_in_flight = self.seen = 0
         self.background_seconds = 0.2
+        self.jobs = Jobs()
         self.pictures: dict[str, tuple[int, str, bytes]] = {}  # path -> status, content type, bytes
         self.window: list[float] = []
 
@@ -284,6 +290,8 @@ class Handler(BaseHTTPRequestHandler):
         kind = self.fault.get("kind")
         if kind == "wrong_type":
             return self.send(200, [1, 2, 3])
+        if path.startswith(("/v1/files", "/v1/batches")):
+            return self.job(method, path, body)
         if method == "GET" and path in self.state.pictures:
             status, kind, data = self.state.pictures[path]
             return self.send(status, data, kind)
@@ -381,6 +389,8 @@ class Handler(BaseHTTPRequestHandler):
             host = f"http://127.0.0.1:{self.server.server_port}"  # type: ignore[attr-defined]
             return generation(body, kind, self.fault.get("url") or f"{host}/pictures/{{}}.png")
         made = response(body, kind, name)
+        if drawn := by_tool(body, kind == "refusal"):
+            made.whole["output"] = drawn
         background, state = bool(body.get("background")), self.state
         if background and not body.get("store", True):
             raise ApiError(400, "background requires store", param="store")
@@ -392,6 +402,38 @@ class Handler(BaseHTTPRequestHandler):
             self.send(200, early(made.whole, "queued"))
             return None
         return made
+
+    def job(self, method: str, path: str, body: Any) -> None:
+        """Files and batches."""
+        jobs, (kind, id, rest) = self.state.jobs, [*path.split("/")[2:], "", ""][:3]
+        if method == "POST" and path == "/v1/files":
+            return self.send(200, jobs.upload(body["file"][0].pop("data")))
+        if method == "POST" and path == "/v1/batches":
+            batch = jobs.begin(body, self.line, self.fault)
+            if self.fault.get("kind") == "lost":
+                raise Drop
+            return self.send(200, batch)
+        if method == "GET" and path == "/v1/batches":
+            rows = [jobs.see(one) for one in reversed(jobs.batches)]
+            return self.send(200, {"object": "list", "data": rows, "has_more": False})
+        if method == "GET" and id in jobs.batches:
+            return self.send(200, jobs.see(id))
+        if method == "GET" and kind == "files" and rest == "content" and id in jobs.files:
+            return self.send(200, jobs.files[id], "application/octet-stream")
+        raise ApiError(404, f"No such object: {path}", code="not_found")
+
+    def line(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """The answer to a line of a batch, and a line in the log."""
+        fault = self.state.take_fault("/line", json.dumps(body, ensure_ascii=False)).get("kind")
+        try:
+            self.check(path, body)
+            made = self.make(path, body, fault)
+        except ApiError as error:
+            return error.status, error.body
+        assert made is not None
+        entry = {"path": "/line", "body": body, "billed": True, "tokens": made.tokens, "images": made.images}
+        self.state.log.append(entry)
+        return 200, made.whole
 
     def stored(self, method: str, path: str) -> None:
         """A background response goes on without its client: it can be fetched, or streamed on, later."""
