@@ -274,9 +274,9 @@ def test_a_bomb_is_refused_before_it_is_unpacked_and_without_a_warning():
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "no bytes (PNG, JPEG, WebP, BMP)"),
-        (b"label,image\n", "no image that genreg reads (PNG, JPEG, WebP, BMP)"),
-        (saved(Image.new("RGB", (3, 2)), "GIF"), "no image that genreg reads (PNG, JPEG, WebP, BMP)"),
+        (b"", "no bytes (PNG, JPEG, WebP, BMP, GIF)"),
+        (b"label,image\n", "no image that genreg reads (PNG, JPEG, WebP, BMP, GIF)"),
+        (saved(Image.new("RGB", (3, 2)), "TIFF"), "no image that genreg reads (PNG, JPEG, WebP, BMP, GIF)"),
         (encode(noise(40, 40, 3))[:-2000], "a damaged image (image file is truncated"),
         (encode(noise(40, 40, 3), kind="JPEG")[:-500], "a damaged image (image file is truncated"),
         (encode(noise(40, 40, 3), kind="WEBP")[:100], "a damaged image ("),
@@ -589,7 +589,7 @@ def test_a_condition_that_is_no_image_is_refused(tmp_path):
     assert line(caught) == f"--given like={path}: {path} cannot be read: no such file or directory"
     with pytest.raises(UsageError) as caught:
         like(str(tmp_path / "a.txt"))
-    assert line(caught) == f"--given like={tmp_path / 'a.txt'}: no image that genreg reads (PNG, JPEG, WebP, BMP)"
+    assert line(caught) == f"--given like={tmp_path / 'a.txt'}: no image that genreg reads (PNG, JPEG, WebP, BMP, GIF)"
     with pytest.raises(UsageError) as caught:
         like(b"\x89PNG")
     assert line(caught).startswith("--given like: a damaged image (")

@@ -11,11 +11,11 @@ from genreg.samplers import SAMPLERS
 from genreg.specs import DataLoader, Preprocessor, Sampler
 
 LOADERS = [
-    DataLoader(csv, (".csv", ".tsv"), write=write_csv),
-    DataLoader(jsonl, (".jsonl", ".ndjson"), write=write_jsonl),
+    DataLoader(csv, (".csv", ".tsv"), write=write_csv, packed=True, several=True),
+    DataLoader(jsonl, (".jsonl", ".ndjson"), write=write_jsonl, packed=True, several=True),
     DataLoader(parquet, (".parquet",), write=write_parquet),
     DataLoader(arrow, (".arrow", ".feather"), write=write_arrow),
-    DataLoader(txt, (".txt",), write=write_txt),
+    DataLoader(txt, (".txt",), write=write_txt, packed=True),
 ]
 
 

@@ -5,6 +5,7 @@ In between it is its value type with the notes ``values`` (in order), ``dictiona
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pyarrow.compute as pc
 from genreg.data import Source, guessed_rows, noted, notes, resized
 from genreg.draft import Batch
 from genreg.errors import DataError
+from genreg.spelling import is_listed
 from genreg.textfiles import head, require_distinct, sound
 
 GROUP = 1 << 26  # bytes of rows written together, as guessed from the schema: a row group
@@ -50,6 +52,10 @@ def _dictionaries(schema: pa.Schema) -> list[str]:
 def _decoded(batches: Iterable[Batch], schema: pa.Schema) -> Iterator[Batch]:
     for batch in batches:
         columns: list[Any] = [c.dictionary_decode() if isinstance(c, pa.DictionaryArray) else c for c in batch.columns]
+        columns = [
+            column if column.type == field.type else column.cast(field.type)
+            for column, field in zip(columns, schema, strict=True)
+        ]
         yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
@@ -63,10 +69,21 @@ def parquet(path: Path) -> Source:
 
     head(path)
     with sound(path, "Parquet"), arrow_parquet.ParquetFile(path) as file:
-        found, rows = file.schema_arrow, file.metadata.num_rows
+        found, rows = _as_written(file.schema_arrow, file.metadata.metadata), file.metadata.num_rows
     require_distinct(path, found.names)
     schema = _decoded_schema(found, batches(ROWS, _dictionaries(found)))
     return Source(schema, lambda size: resized(_decoded(batches(size), schema), schema, size), rows)
+
+
+def _as_written(schema: pa.Schema, metadata: Any) -> pa.Schema:
+    """With the types that Parquet has no name for: seconds, dates in milliseconds, and what a list calls its items."""
+    if stored := (metadata or {}).get(b"ARROW:schema"):
+        written = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(stored)))
+        for at, field in enumerate(written):
+            able = pa.types.is_temporal(field.type) or (is_listed(field.type) and "dictionary" not in str(field.type))
+            if able and schema.names == written.names:
+                schema = schema.set(at, schema.field(at).with_type(field.type))
+    return schema
 
 
 def arrow(path: Path) -> Source:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -40,6 +41,7 @@ class Source:
     part: Part = "all"
     table: pa.Table | None = None
     through: tuple[Callable[[Batch], Batch], ...] = ()
+    skipped: MutableMapping[str, str] = dataclass_field(default_factory=dict)  # what a pass left out as broken, and why
 
     @classmethod
     def of(cls, table: pa.Table, part: Part = "all") -> Source:

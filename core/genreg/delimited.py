@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,9 @@ import pyarrow.compute as pc
 from genreg.data import Source, resized, single_batch
 from genreg.draft import Batch
 from genreg.errors import DataError
-from genreg.spelling import FALSE, TEXT, TRUE, Column, join, refuse_nested, spelled, write_lines
-from genreg.textfiles import Utf8, codec_of, require_distinct, wrong_encoding
+from genreg.schemafile import beside, known_schema
+from genreg.spelling import FALSE, READ, TEXT, TRUE, Column, join, refuse_nested, respelled, spelled, write_lines
+from genreg.textfiles import Utf8, codec_of, opened, require_distinct, unpacked_name, wrong_encoding
 
 BLOCK = 1 << 21  # bytes of text parsed at a time: no CSV row may be longer
 
@@ -35,7 +37,7 @@ class Layout:
         import csv as python_csv
 
         try:
-            with self.path.open(encoding=self.encoding, newline="") as file:
+            with io.TextIOWrapper(opened(self.path), self.encoding, newline="") as file:
                 first = file.readline().removeprefix("\ufeff")
                 reader = python_csv.reader(itertools.chain([first], file), delimiter=self.delimiter)
                 yield from ((reader.line_num, row) for row in reader if row)
@@ -64,7 +66,7 @@ class Layout:
             invalid_row_handler=lambda row: "error" if ragged.append(row) is None else "skip",  # type: ignore[func-returns-value]
         )
         convert = arrow_csv.ConvertOptions(
-            column_types=dict(zip(schema.names, schema.types, strict=True)),
+            column_types={field.name: field.type if field.type in READ else pa.string() for field in schema},
             null_values=["", *self.null],
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
@@ -78,7 +80,8 @@ class Layout:
                 if reader.schema.names != schema.names:
                     raise DataError(f"{self.path.name}: the header cannot be read: it gives {reader.schema.names}")
                 for batch in reader:
-                    yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+                    columns = [respelled(*pair) for pair in zip(batch.columns, schema.types, strict=True)]
+                    yield pa.RecordBatch.from_arrays(columns, schema=schema)
         except UnicodeError:
             raise wrong_encoding(self.path, "csv", self.encoding) from None
         except (pa.ArrowInvalid, OSError) as error:
@@ -92,35 +95,54 @@ class Layout:
             if len(row) != expected:
                 where = f"{self.path.name}: row {number} (line {line})"
                 return DataError(f"{where} has {len(row)} columns, and the header has {expected}")
-        return DataError(f"{self.path.name} cannot be read as CSV: {reason}")
+        known = f" (with the types of {beside(self.path).name})" if beside(self.path).is_file() else ""
+        return DataError(f"{self.path.name} cannot be read as CSV{known}: {reason}")
 
 
-def csv(path: Path, *, encoding: str = "utf-8", delimiter: str = "", null: str | list[str] = "") -> Source:
-    """Comma- or tab-separated values with a header.
+def csv(
+    path: Path | Sequence[Path], *, encoding: str = "utf-8", delimiter: str = "", null: str | list[str] = ""
+) -> Source:
+    """Comma- or tab-separated values with a header; several files are one table.
 
     The delimiter is a tab for ``.tsv``, else a comma, unless given. Missing are empty cells and the words of ``null``,
     where they have no quotes. Whole numbers are exact; leading zeros, and what is beyond uint64, stay text; NaN is a
-    float; a column without a value is text. Float columns note their decimals. Raises DataError.
+    float; a column without a value is text. Float columns note their decimals. What lies in a schema file
+    beside it (see ``schemafile``) is not asked of the cells. Raises DataError.
     """
-    codec = codec_of(path, "csv", encoding)
-    mark = {"": "\t" if path.suffix.lower() == ".tsv" else ",", "tab": "\t", "\\t": "\t"}.get(delimiter, delimiter)
+    paths = [path] if isinstance(path, Path) else [*path]
+    mark = {"tab": "\t", "\\t": "\t", "": _mark(paths[0])}.get(delimiter, delimiter)
     if len(mark) != 1 or not mark.isascii() or mark in '"\r\n':
         raise DataError(f"delimiter={delimiter}: write one character, such as ; or tab")
-    layout = Layout(path, codec, mark, [null] if isinstance(null, str) else null)
-    columns = {name: Column() for name in layout.header()}
-    rows = 0
-    for batch in layout.batches(pa.schema([(name, pa.string()) for name in columns])):
-        rows += batch.num_rows
-        for column, text in zip(columns.values(), batch.columns, strict=True):
-            column.narrow(text)
-    schema = pa.schema([column.field(name) for name, column in columns.items()])
-    return Source(schema, lambda size: resized(layout.batches(schema), schema, size), rows)
+    words = [null] if isinstance(null, str) else null
+    files = [Layout(one, codec_of(one, "csv", encoding), mark, words) for one in paths]
+    schema, rows = known_schema(paths), None
+    columns = {name: Column() for name in files[0].header()}
+    for file in files:
+        wanted, other = ([*columns], paths[0]) if schema is None else (schema.names, beside(paths[0]))
+        if (names := file.header()) != wanted:
+            raise DataError(f"{file.path.name} has the columns {', '.join(names)}; {other.name}: {', '.join(wanted)}")
+    if schema is None:
+        rows = 0
+        for batch in _chained(files, pa.schema([(name, pa.string()) for name in columns])):
+            rows += batch.num_rows
+            for column, text in zip(columns.values(), batch.columns, strict=True):
+                column.narrow(text)
+        schema = pa.schema([column.field(name) for name, column in columns.items()])
+    return Source(schema, lambda size: resized(_chained(files, schema), schema, size), rows)
+
+
+def _chained(files: Iterable[Layout], schema: pa.Schema) -> Iterator[Batch]:
+    return itertools.chain.from_iterable(file.batches(schema) for file in files)
+
+
+def _mark(path: Path) -> str:
+    return "\t" if unpacked_name(path).lower().endswith(".tsv") else ","
 
 
 def write_csv(batches: Iterable[Batch], schema: pa.Schema, path: Path) -> None:
     """Write CSV, with tabs for ``.tsv``: null is an empty cell, empty text is ``""``; raises DataError for a list."""
     refuse_nested(schema, "CSV", ".jsonl or .parquet", lists=False)
-    mark = "\t" if path.suffix.lower() == ".tsv" else ","
+    mark = _mark(path)
     write_lines(batches, path, _csv_header(schema, mark), lambda batch: _csv_lines(batch, mark))
 
 

@@ -114,7 +114,7 @@ def decode(
     fit: Fit = "crop",
     name: str = "the image",
 ) -> Array:
-    """PNG, JPEG, WebP or BMP as uint8 [h, w, c], upright; transparency lies over white unless ``channels`` is 4.
+    """PNG, JPEG, WebP, BMP or a GIF's first frame as uint8 [h, w, c], upright; transparency lies over white unless ``channels`` is 4.
 
     ``size`` is a side or (height, width), reached as ``fit`` says: crop fills it and cuts what hangs over, pad shows
     all within a black border, resize stretches. Raises DataError for what is damaged, no image, or over MOST_PIXELS.
@@ -186,11 +186,12 @@ def encoded(value: Any, asked: str = "the image") -> bytes:
 @cache
 def _readers() -> Mapping[bytes, Any]:
     """Pillow's readers by how their files begin. Image.open would try dozens more, and warn of bombs."""
-    from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+    from PIL import BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
     return {
         b"\x89PNG": PngImagePlugin.PngImageFile, b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
         b"RIFF": WebPImagePlugin.WebPImageFile, b"BM": BmpImagePlugin.BmpImageFile,
+        b"GIF8": GifImagePlugin.GifImageFile,
     }  # fmt: skip
 
 
@@ -198,7 +199,7 @@ def _opened(data: bytes, name: str) -> Any:
     """A loaded Pillow image."""
     reader = next((reader for magic, reader in _readers().items() if data.startswith(magic)), None)
     if reader is None:
-        raise DataError(f"{name}: {'no bytes' if not data else 'no image that genreg reads'} (PNG, JPEG, WebP, BMP)")
+        raise DataError(f"{name}: {'no bytes' if not data else 'no image that genreg reads'} (PNG, JPEG, WebP, BMP, GIF)")
     try:
         image = reader(io.BytesIO(data))
         width, height = image.size

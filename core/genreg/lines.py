@@ -5,10 +5,11 @@ JSON Lines are read twice in bounded memory: a first pass settles each column's 
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,8 +20,22 @@ import pyarrow.compute as pc
 from genreg.data import Source, resized, single_batch
 from genreg.draft import Batch
 from genreg.errors import DataError
-from genreg.spelling import ROWS, TEMPORAL, TEXT, Column, all_true, any_true, join, refuse_nested, spelled, write_lines
-from genreg.textfiles import codec_of, sound, wrong_encoding
+from genreg.schemafile import known_schema
+from genreg.spelling import (
+    ROWS,
+    TEMPORAL,
+    TEXT,
+    Column,
+    all_true,
+    any_true,
+    is_listed,
+    join,
+    refuse_nested,
+    respelled,
+    spelled,
+    write_lines,
+)
+from genreg.textfiles import codec_of, opened, sound, wrong_encoding
 
 BLOCK = 1 << 21  # bytes of text parsed at a time, or one line
 
@@ -88,7 +103,7 @@ class Lines:
         """Each chunk with the number of its first line."""
         line = 1
         try:
-            with self.path.open(encoding=self.encoding, newline="\n") as file:
+            with io.TextIOWrapper(opened(self.path), self.encoding, newline="\n") as file:
                 while chunk := file.read(BLOCK) + file.readline():
                     yield line, chunk.removeprefix("\ufeff")
                     line += chunk.count("\n")
@@ -107,9 +122,8 @@ class Lines:
                     raise DataError(f'{self.path.name} line {number} is not an object such as {{"column": 1}}')
                 yield number, row
 
-    def survey(self) -> tuple[dict[str, Values], int]:
-        """What each column holds, and the number of rows."""
-        columns: dict[str, Values] = {}
+    def survey(self, columns: dict[str, Values]) -> int:
+        """Take in what each column holds; the number of rows."""
         count = 0
         for line, chunk in self.chunks():
             cells: dict[str, list[Any]] = {}
@@ -124,7 +138,7 @@ class Lines:
                     column.add(values)
                 if len(column.words) > 1:
                     raise self._mixed(line, chunk, name, before)
-        return columns, count
+        return count
 
     def _mixed(self, line: int, chunk: str, name: str, words: set[str]) -> DataError:
         seen = Values(words=words)
@@ -140,14 +154,26 @@ class Lines:
         """The rows as the schema says."""
         from pyarrow import json as arrow_json
 
-        # pyarrow refuses to read dates and times from JSON, but casts them from text
-        raw = pa.schema([(f.name, pa.string() if pa.types.is_temporal(f.type) else f.type) for f in schema])
+        raw = pa.schema([(field.name, _read_as(field.type)) for field in schema])
         for _, chunk in self.chunks():
             data: Any = pa.BufferReader(chunk.encode())
             read = arrow_json.ReadOptions(block_size=4 * BLOCK + data.size())
             parse = arrow_json.ParseOptions(explicit_schema=raw, unexpected_field_behavior="ignore")
             with sound(self.path, "as it was when its types were read"):
-                yield single_batch(arrow_json.read_json(data, read, parse).cast(schema))
+                yield as_schema(single_batch(arrow_json.read_json(data, read, parse)), schema)
+
+
+def as_schema(batch: Batch, schema: pa.Schema) -> Batch:
+    """Columns as they were read from JSON in the schema's types."""
+    columns = [respelled(batch.column(field.name), field.type) for field in schema]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _read_as(kind: Any) -> pa.DataType:
+    """What Arrow reads from JSON for a type: times as text, and every list as a plain one."""
+    if is_listed(kind):
+        return pa.list_(_read_as(kind.value_type))
+    return pa.string() if pa.types.is_temporal(kind) else pa.float64() if pa.types.is_float16(kind) else kind
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -157,31 +183,47 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return row
 
 
-def jsonl(path: Path, *, encoding: str = "utf-8") -> Source:
-    """JSON Lines: one object a line; lists are sequences.
+def jsonl(path: Path | Sequence[Path], *, encoding: str = "utf-8") -> Source:
+    """JSON Lines: one object a line; lists are sequences; several files are one table.
 
     Numbers are int64, uint64 or float64; text that is ISO dates or times throughout becomes those; a column without a
-    value is text; a key that is not there is null. Raises DataError that names the line.
+    value is text; a key that is not there is null. What lies in a schema file beside it (see ``schemafile``) is not
+    asked of the values. Raises DataError that names the line.
     """
-    lines = Lines(path, codec_of(path, "jsonl", encoding))
-    columns, rows = lines.survey()
+    paths = [path] if isinstance(path, Path) else [*path]
+    schema, rows = known_schema(paths), None
+    files = [Lines(one, codec_of(one, "jsonl", encoding, empty=schema is not None)) for one in paths]
+    if schema is None:
+        columns: dict[str, Values] = {}
+        rows = sum(file.survey(columns) for file in files)
+        schema = schema_of(columns, paths[0])
+
+    def batches() -> Iterator[Batch]:
+        return itertools.chain.from_iterable(file.batches(schema) for file in files)
+
+    return Source(schema, lambda size: resized(batches(), schema, size), rows)
+
+
+def schema_of(columns: Mapping[str, Values], path: Path) -> pa.Schema:
+    """The schema of what was surveyed; raises DataError where there is no column, or one that no type holds."""
     if not columns:
         raise DataError(f"{path.name} has no columns")
-    schema = pa.schema([values.field(name) for name, values in columns.items()])
-    return Source(schema, lambda size: resized(lines.batches(schema), schema, size), rows)
+    return pa.schema([values.field(name) for name, values in columns.items()])
 
 
 def write_jsonl(batches: Iterable[Batch], schema: pa.Schema, path: Path) -> None:
     """Write JSON Lines, dates and times as ISO text; raises DataError for NaN and infinity, unknown to JSON."""
     refuse_nested(schema, "JSON", ".parquet or .arrow", lists=True)
 
-    def lines(batch: Batch) -> Any:
-        keys = [json.dumps(name, ensure_ascii=False) + ": " for name in batch.schema.names]
-        cells = [_json(name, column) for name, column in zip(batch.schema.names, batch.columns, strict=True)]
-        pairs = [join(key, pc.fill_null(cell, "null")) for key, cell in zip(keys, cells, strict=True)]
-        return join("{", join(*pairs, by=", "), "}\n")
+    write_lines(batches, path, "", lambda batch: join(json_objects(batch), "\n"))
 
-    write_lines(batches, path, "", lines)
+
+def json_objects(batch: Batch) -> Any:
+    """Each row as a JSON object; raises DataError for NaN and infinity."""
+    keys = [json.dumps(name, ensure_ascii=False) + ": " for name in batch.schema.names]
+    cells = [_json(name, column) for name, column in zip(batch.schema.names, batch.columns, strict=True)]
+    pairs = [join(key, pc.fill_null(cell, "null")) for key, cell in zip(keys, cells, strict=True)]
+    return join("{", join(*pairs, by=", "), "}")
 
 
 def _json(name: str, column: Any) -> Any:
@@ -197,6 +239,8 @@ def _json(name: str, column: Any) -> Any:
         if not any_true(pc.match_substring_regex(text, r'[\x00-\x1f"\\]')):
             return pc.if_else(pc.is_valid(text), join('"', text, '"'), None)
         column = text
+    else:
+        column = column.cast(_read_as(column.type))
     dump = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=str).encode
     try:
         return pa.array([None if value is None else dump(value) for value in column.to_pylist()], TEXT)
@@ -223,7 +267,7 @@ def txt(
 
     def batches() -> Iterator[Batch]:
         try:
-            with path.open(encoding=codec) as file:
+            with io.TextIOWrapper(opened(path), codec) as file:
                 pieces = _pieces(file, by)
                 while lines := list(itertools.islice(pieces, ROWS)):
                     rows = [re.sub(r"\\(.)", _unescaped, line) for line in lines] if escapes else lines

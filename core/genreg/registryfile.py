@@ -39,6 +39,7 @@ PLUGIN: Fields = {
     "families": (list, "The families that it brings"),
     "models": (dict, "The entries that it brings"),
     "suffixes": (list, "The suffixes of files that its loaders read"),
+    "schemes": (list, "The schemes of references that its loaders read"),
 }
 WORDS: Mapping[type, str] = {str: "text", dict: "a mapping", list: "a list", int: "a whole number"}
 NEEDED = ("family", "summary", "makes")  # of an entry

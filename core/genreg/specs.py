@@ -125,6 +125,8 @@ class DataLoader:
     suffixes: tuple[str, ...] = ()
     schemes: tuple[str, ...] = ()
     write: Write | None = None
+    packed: bool = False  # the files may lie within gzip or zstd
+    several: bool = False  # read takes a list of paths too, as one table
 
     @property
     def name(self) -> str:

@@ -17,6 +17,7 @@ from genreg.data import noted
 from genreg.draft import Batch
 from genreg.errors import DataError
 from genreg.images import image_columns
+from genreg.textfiles import PACKED
 
 ROWS = 65_536  # rows turned into text together
 TEXT = pa.large_string()
@@ -34,6 +35,7 @@ TYPES: dict[str, pa.DataType] = {  # in order of preference; "beyond": whole num
     "time": pa.timestamp("us"),
     "zoned": pa.timestamp("us", "UTC"),
 }
+READ = {*TYPES.values()}  # what Arrow makes of text itself
 TEMPORAL = {"date", "time", "zoned"}
 TRUE, FALSE = ["true", "True", "TRUE"], ["false", "False", "FALSE"]
 CODE = r"^[ \t]*(\+|-?0[0-9])"  # 00123 is a code and +49 a telephone number: they are text
@@ -113,16 +115,27 @@ def any_true(flags: Any) -> bool:
 
 def refuse_nested(schema: pa.Schema, kind: str, way: str, *, lists: bool) -> None:
     """Raise DataError for the first column that lines of text cannot hold."""
-    types = pa.types
-    refused = (types.is_nested, types.is_binary, types.is_large_binary, types.is_fixed_size_binary)
     for entry in schema:
         leaf: Any = entry.type
-        while lists and (types.is_list(leaf) or types.is_large_list(leaf) or types.is_fixed_size_list(leaf)):
+        while lists and is_listed(leaf):
             leaf = leaf.value_type
-        if isinstance(leaf, pa.BaseExtensionType) or any(check(leaf) for check in refused):
+        within = leaf is not entry.type and (pa.types.is_time(leaf) or pa.types.is_duration(leaf))
+        if within or not is_scalar(leaf):
             image = entry.name in image_columns(schema)
             what, way = ("images", ".png, a folder (OUT/), .npz or .parquet") if image else (entry.type, way)
             raise DataError(f"column {entry.name} holds {what}, which {kind} cannot hold: write {way}")
+
+
+def is_scalar(kind: pa.DataType) -> bool:
+    """Whether one text spells a value of the type, and can be read as it again."""
+    types = pa.types
+    able = (types.is_boolean, types.is_integer, types.is_floating, types.is_decimal, types.is_string, types.is_temporal)
+    return kind in (TEXT, pa.null()) or (any(check(kind) for check in able) and not types.is_interval(kind))
+
+
+def is_listed(kind: pa.DataType) -> bool:
+    """Whether the type is a list of any kind that JSON spells."""
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
 def join(*parts: Any, by: str = "") -> Any:
@@ -133,7 +146,9 @@ def join(*parts: Any, by: str = "") -> Any:
 
 def write_lines(batches: Iterable[Batch], path: Path, head: str, lines: Callable[[Batch], Any]) -> None:
     """Write the head, then the text that ``lines`` makes of each row."""
-    with path.open("wb") as file:
+    kind: Any = PACKED.get(path.suffix.lower())
+    with path.open("wb") as raw, pa.CompressedOutputStream(raw, kind) if kind else raw as opened:
+        file: Any = opened
         file.write(head.encode())
         for batch in batches:
             for at in range(0, batch.num_rows if batch.num_columns else 0, ROWS):
@@ -147,4 +162,22 @@ def spelled(column: Any) -> Any:
         return pc.replace_substring_regex(column.cast(TEXT), "^(-?[0-9]+)$", r"\1.0")
     if pa.types.is_timestamp(column.type) and column.type.tz:
         column = column.cast(pa.timestamp(column.type.unit, "UTC"))
-    return column.cast(TEXT)
+    text = column.cast(TEXT)
+    if pa.types.is_date(column.type) or pa.types.is_timestamp(column.type):
+        strange = text.filter(pc.invert(pc.match_substring_regex(text, "^[0-9]{4}-")))
+        if len(strange):
+            raise DataError(f"the time {strange[0]} is not within the years 0 to 9999: write .parquet or .arrow")
+    return text
+
+
+def respelled(text: Any, kind: Any) -> Any:
+    """What ``spelled`` made, in its type again; raises ArrowInvalid for text that is none."""
+    types = pa.types
+    if types.is_null(kind):
+        return pa.nulls(len(text))
+    if types.is_duration(kind):
+        return text.cast(pa.int64()).cast(kind)
+    if types.is_time(kind) and not types.is_time(text.type):
+        day = pc.binary_join_element_wise("1970-01-01", text.cast(pa.string()), " ")
+        return day.cast(pa.timestamp(kind.unit)).cast(kind)
+    return text.cast(kind)
