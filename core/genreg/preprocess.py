@@ -137,14 +137,14 @@ class Standardize:
         """Columns in units of their deviation from the mean: float64."""
         for name, mean, deviation in self._each(batch):
             field = noted(batch.schema.field(name).with_type(pa.float64()), decimals=None)
-            batch = with_column(batch, field, _with_nulls((floats(batch, name) - mean) / deviation, batch.column(name)))
+            batch = with_column(batch, field, with_nulls((floats(batch, name) - mean) / deviation, batch.column(name)))
         return batch
 
     def undo(self, batch: Batch, /) -> Batch:
         """Columns in the data's units: float64."""
         for name, mean, deviation in self._each(batch):
             values = floats(batch, name) * deviation + mean
-            batch = with_column(batch, batch.schema.field(name), _with_nulls(values, batch.column(name)))
+            batch = with_column(batch, batch.schema.field(name), with_nulls(values, batch.column(name)))
         return batch
 
     def log_jacobian(self, batch: Batch, /) -> Array:
@@ -212,14 +212,14 @@ class MinMax:
             field = noted(batch.schema.field(name).with_type(pa.float64()), decimals=None)
             unit = (floats(batch, name) - smallest) / span
             mapped = (1 - unit) * self.low + unit * self.high
-            batch = with_column(batch, field, _with_nulls(mapped, batch.column(name)))
+            batch = with_column(batch, field, with_nulls(mapped, batch.column(name)))
         return batch
 
     def undo(self, batch: Batch, /) -> Batch:
         """Columns in the data's units: float64."""
         for name, smallest, span in self._each(batch):
             values = smallest + (floats(batch, name) - self.low) / (self.high - self.low) * span
-            batch = with_column(batch, batch.schema.field(name), _with_nulls(values, batch.column(name)))
+            batch = with_column(batch, batch.schema.field(name), with_nulls(values, batch.column(name)))
         return batch
 
     def log_jacobian(self, batch: Batch, /) -> Array:
@@ -398,7 +398,7 @@ def fillna(
         column, want = table.column(name), table.schema.field(name).type
         if not column.null_count:
             continue
-        fills[name] = _cast_text(name, value, want) if value is not None else _typical(name, column, want, strategy)
+        fills[name] = _cast_text(name, value, want) if value is not None else typical(name, column, want, strategy)
 
     def apply(batch: Batch) -> Batch:
         for name, fill in fills.items():
@@ -447,7 +447,8 @@ def dedupe(source: Source, *, columns: list[str] | None = None) -> CleanStep:
     return CleanStep(lambda batch: begin()(batch), begin)
 
 
-def _typical(name: str, column: Any, want: pa.DataType, strategy: str) -> Any:
+def typical(name: str, column: Any, want: pa.DataType, strategy: str) -> Any:
+    """The mean, median or mode of a column as a scalar; raises DataError where it has no cell, or is nested."""
     if column.null_count == len(column):
         raise DataError(
             f"column {name} has no value to fill from: --preprocess fillna:columns={name},value=…, or --drop {name}"
@@ -476,6 +477,7 @@ def _cast_text(name: str, value: str, want: pa.DataType) -> Any:
 def chosen_columns(
     schema: pa.Schema, columns: list[str] | None, step: str, takes: Callable[[pa.Field[Any]], bool]
 ) -> list[str]:
+    """The columns named, which must be there (DataError), or those that the step takes unless told."""
     if columns is None:
         return [field.name for field in schema if takes(field)]
     require_columns(schema, columns, f"--preprocess {step}: columns")
@@ -483,24 +485,29 @@ def chosen_columns(
 
 
 def is_number(field: pa.Field[Any]) -> bool:
+    """Whether a column holds numbers that are measured: no category, and no role."""
     numeric = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
     return numeric and not notes(field).get("role") and not notes(field).get("values")
 
 
 def is_category(field: pa.Field[Any]) -> bool:
+    """Whether a column holds categories: text, yes/no, the label, noted values."""
     own = notes(field)
     return is_text(field.type) or pa.types.is_boolean(field.type) or own.get("role") == "label" or "values" in own
 
 
 def is_text(kind: pa.DataType) -> bool:
+    """Whether a type is text."""
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
-def _with_nulls(values: Array, like: Any) -> Any:
+def with_nulls(values: Array, like: Any) -> Any:
+    """Numbers as a float64 column that is null where ``like`` is."""
     return pa.array(values, pa.float64(), mask=np.asarray(like.is_null()))
 
 
 def restore_standardize(state: Mapping[str, Any], tensors: Mapping[str, Array]) -> Standardize:
+    """Standardize from its state; raises ValueError where it is damaged."""
     columns, mean, deviation = state["columns"], tensors["mean"], tensors["deviation"]
     if not isinstance(columns, list) or not mean.shape == deviation.shape == (len(columns),):
         raise ValueError("standardize needs a mean and a deviation for each column")
@@ -522,6 +529,7 @@ def _restore_minmax(state: Mapping[str, Any], tensors: Mapping[str, Array]) -> M
 
 
 def restore_categories(state: Mapping[str, Any], _: Mapping[str, Array]) -> Categories:
+    """Categories from their state; raises ValueError where they are damaged."""
     for name, values in state["values"].items():
         kinds = {type(value) for value in values}
         if not isinstance(values, list) or len(kinds) > 1 or kinds - {str, int, bool} or len(set(values)) < len(values):
@@ -530,6 +538,7 @@ def restore_categories(state: Mapping[str, Any], _: Mapping[str, Array]) -> Cate
 
 
 def no_restore(_state: Mapping[str, Any], _tensors: Mapping[str, Array]) -> Fitted:
+    """Raise CheckpointError: nothing of a clean step is kept."""
     raise CheckpointError("a clean step acts before training and is not part of a checkpoint")
 
 

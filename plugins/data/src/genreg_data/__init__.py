@@ -1,11 +1,13 @@
-"""Loaders beyond the core's: folders of images, NumPy arrays, IDX files."""
+"""Loaders and steps beyond the core's: folders of images, NumPy arrays, IDX; cleaning, labels, maps."""
 
 from __future__ import annotations
 
-from genreg import DataLoader, hookimpl
+from genreg import DataLoader, Preprocessor, hookimpl
 from genreg_data.arrays import arrays
 from genreg_data.folders import images
 from genreg_data.idx import idx
+from genreg_data.labelstudio import labelstudio
+from genreg_data.steps import PREPROCESSORS
 
 IDX = (".idx", "idx3-ubyte", "idx3-ubyte.gz")  # train-images-idx3-ubyte.gz, train-images.idx3-ubyte
 
@@ -13,4 +15,10 @@ IDX = (".idx", "idx3-ubyte", "idx3-ubyte.gz")  # train-images-idx3-ubyte.gz, tra
 @hookimpl
 def genreg_data_loaders() -> list[DataLoader]:
     """Folders of images, .npz and .npy, IDX."""
-    return [DataLoader(images, ("/",)), DataLoader(arrays, (".npz", ".npy")), DataLoader(idx, IDX)]
+    return [DataLoader(images, ("/",)), DataLoader(arrays, (".npz", ".npy")), DataLoader(idx, IDX), DataLoader(labelstudio)]
+
+
+@hookimpl
+def genreg_preprocessors() -> list[Preprocessor]:
+    """Clean steps, labels and maps."""
+    return PREPROCESSORS
