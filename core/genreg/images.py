@@ -114,10 +114,11 @@ def decode(
     fit: Fit = "crop",
     name: str = "the image",
 ) -> Array:
-    """PNG, JPEG, WebP, BMP or a GIF's first frame as uint8 [h, w, c], upright; transparency lies over white unless ``channels`` is 4.
+    """PNG, JPEG, WebP, BMP or a GIF's first frame as uint8 [h, w, c], upright.
 
-    ``size`` is a side or (height, width), reached as ``fit`` says: crop fills it and cuts what hangs over, pad shows
-    all within a black border, resize stretches. Raises DataError for what is damaged, no image, or over MOST_PIXELS.
+    Transparency lies over white unless ``channels`` is 4. ``size`` is a side or (height, width), reached as ``fit``
+    says: crop fills it and cuts what hangs over, pad shows all within a black border, resize stretches. Raises
+    DataError for what is damaged, no image, or over MOST_PIXELS.
     """
     image = _opened(data, name)
     if any("exif" in key or "xmp" in key for key in image.info):
@@ -199,7 +200,9 @@ def _opened(data: bytes, name: str) -> Any:
     """A loaded Pillow image."""
     reader = next((reader for magic, reader in _readers().items() if data.startswith(magic)), None)
     if reader is None:
-        raise DataError(f"{name}: {'no bytes' if not data else 'no image that genreg reads'} (PNG, JPEG, WebP, BMP, GIF)")
+        raise DataError(
+            f"{name}: {'no bytes' if not data else 'no image that genreg reads'} (PNG, JPEG, WebP, BMP, GIF)"
+        )
     try:
         image = reader(io.BytesIO(data))
         width, height = image.size

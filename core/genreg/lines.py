@@ -9,8 +9,9 @@ import io
 import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ import pyarrow.compute as pc
 from genreg.data import Source, resized, single_batch
 from genreg.draft import Batch
 from genreg.errors import DataError
-from genreg.schemafile import known_schema
+from genreg.schemafile import beside, known_schema
 from genreg.spelling import (
     ROWS,
     TEMPORAL,
@@ -94,32 +95,22 @@ class Values:
 
 @dataclass(frozen=True)
 class Lines:
-    """A JSON Lines file, read in chunks of whole lines."""
+    """JSON objects, one a line, in chunks of whole lines; each chunk with the number of its first line."""
 
     path: Path
-    encoding: str
-
-    def chunks(self) -> Iterator[tuple[int, str]]:
-        """Each chunk with the number of its first line."""
-        line = 1
-        try:
-            with io.TextIOWrapper(opened(self.path), self.encoding, newline="\n") as file:
-                while chunk := file.read(BLOCK) + file.readline():
-                    yield line, chunk.removeprefix("\ufeff")
-                    line += chunk.count("\n")
-        except UnicodeError:
-            raise wrong_encoding(self.path, "jsonl", self.encoding) from None
+    chunks: Callable[[], Iterator[tuple[int, str]]]
+    unit: str = "line"  # what messages call one
 
     def rows(self, line: int, chunk: str) -> Iterator[tuple[int, dict[str, Any]]]:
         """Each object with its line; raises DataError where there is something else."""
         for number, text in enumerate(chunk.split("\n"), line):
             if text.strip():
                 try:
-                    row = json.loads(text, object_pairs_hook=_distinct)
+                    row = json.loads(text, object_pairs_hook=distinct)
                 except (ValueError, RecursionError) as error:
-                    raise DataError(f"{self.path.name} line {number} is not JSON: {error}") from None
+                    raise DataError(f"{self.path.name} {self.unit} {number} is not JSON: {error}") from None
                 if not isinstance(row, dict):
-                    raise DataError(f'{self.path.name} line {number} is not an object such as {{"column": 1}}')
+                    raise DataError(f'{self.path.name} {self.unit} {number} is not an object such as {{"column": 1}}')
                 yield number, row
 
     def survey(self, columns: dict[str, Values]) -> int:
@@ -148,7 +139,7 @@ class Lines:
                 line = number
                 break
         both = " and ".join(sorted(seen.words))
-        return DataError(f"{self.path.name} line {line}: column {name} holds {both}: write one kind of value")
+        return DataError(f"{self.path.name} {self.unit} {line}: column {name} holds {both}: write one kind of value")
 
     def batches(self, schema: pa.Schema) -> Iterator[Batch]:
         """The rows as the schema says."""
@@ -160,13 +151,9 @@ class Lines:
             read = arrow_json.ReadOptions(block_size=4 * BLOCK + data.size())
             parse = arrow_json.ParseOptions(explicit_schema=raw, unexpected_field_behavior="ignore")
             with sound(self.path, "as it was when its types were read"):
-                yield as_schema(single_batch(arrow_json.read_json(data, read, parse)), schema)
-
-
-def as_schema(batch: Batch, schema: pa.Schema) -> Batch:
-    """Columns as they were read from JSON in the schema's types."""
-    columns = [respelled(batch.column(field.name), field.type) for field in schema]
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
+                batch = single_batch(arrow_json.read_json(data, read, parse))
+                columns = [respelled(batch.column(field.name), field.type) for field in schema]
+                yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def _read_as(kind: Any) -> pa.DataType:
@@ -176,7 +163,8 @@ def _read_as(kind: Any) -> pa.DataType:
     return pa.string() if pa.types.is_temporal(kind) else pa.float64() if pa.types.is_float16(kind) else kind
 
 
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; raises ValueError where a key is there twice."""
     row = dict(pairs)
     if len(row) < len(pairs):
         raise ValueError(f"{', '.join(name for name in row if [n for n, _ in pairs].count(name) > 1)} is there twice")
@@ -191,24 +179,34 @@ def jsonl(path: Path | Sequence[Path], *, encoding: str = "utf-8") -> Source:
     asked of the values. Raises DataError that names the line.
     """
     paths = [path] if isinstance(path, Path) else [*path]
-    schema, rows = known_schema(paths), None
-    files = [Lines(one, codec_of(one, "jsonl", encoding, empty=schema is not None)) for one in paths]
+    return json_source([Lines(one, partial(_chunks, one, encoding)) for one in paths])
+
+
+def _chunks(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
+    codec, line = codec_of(path, "jsonl", encoding, empty=beside(path).is_file()), 1
+    try:
+        with io.TextIOWrapper(opened(path), codec, newline="\n") as file:
+            while chunk := file.read(BLOCK) + file.readline():
+                yield line, chunk.removeprefix("\ufeff")
+                line += chunk.count("\n")
+    except UnicodeError:
+        raise wrong_encoding(path, "jsonl", codec) from None
+
+
+def json_source(files: Sequence[Lines]) -> Source:
+    """Files of JSON objects as one table, of the schema that lies beside them, or else of what all of them hold."""
+    schema, rows = known_schema([file.path for file in files]), None
     if schema is None:
         columns: dict[str, Values] = {}
         rows = sum(file.survey(columns) for file in files)
-        schema = schema_of(columns, paths[0])
+        if not columns:
+            raise DataError(f"{files[0].path.name} has no columns")
+        schema = pa.schema([values.field(name) for name, values in columns.items()])
 
     def batches() -> Iterator[Batch]:
         return itertools.chain.from_iterable(file.batches(schema) for file in files)
 
     return Source(schema, lambda size: resized(batches(), schema, size), rows)
-
-
-def schema_of(columns: Mapping[str, Values], path: Path) -> pa.Schema:
-    """The schema of what was surveyed; raises DataError where there is no column, or one that no type holds."""
-    if not columns:
-        raise DataError(f"{path.name} has no columns")
-    return pa.schema([values.field(name) for name, values in columns.items()])
 
 
 def write_jsonl(batches: Iterable[Batch], schema: pa.Schema, path: Path) -> None:

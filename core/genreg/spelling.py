@@ -144,8 +144,10 @@ def join(*parts: Any, by: str = "") -> Any:
     return pc.binary_join_element_wise(*texts, null_handling="replace", null_replacement="")
 
 
-def write_lines(batches: Iterable[Batch], path: Path, head: str, lines: Callable[[Batch], Any]) -> None:
-    """Write the head, then the text that ``lines`` makes of each row."""
+def write_lines(
+    batches: Iterable[Batch], path: Path, head: str, lines: Callable[[Batch], Any], tail: Callable[[], str] = str
+) -> None:
+    """Write the head, the text that ``lines`` makes of each row, and the tail."""
     kind: Any = PACKED.get(path.suffix.lower())
     with path.open("wb") as raw, pa.CompressedOutputStream(raw, kind) if kind else raw as opened:
         file: Any = opened
@@ -154,6 +156,7 @@ def write_lines(batches: Iterable[Batch], path: Path, head: str, lines: Callable
             for at in range(0, batch.num_rows if batch.num_columns else 0, ROWS):
                 text = lines(batch.slice(at, ROWS))
                 file.write(memoryview(text.buffers()[2])[: pc.sum(pc.binary_length(text)).as_py()])
+        file.write(tail().encode())
 
 
 def spelled(column: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Loaders and steps beyond the core's: folders of images, NumPy arrays, IDX; cleaning, labels, maps."""
+"""Loaders and steps beyond the core's: images, arrays, JSON, data sets of others; cleaning, labels, maps."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from genreg_data.arrays import arrays
 from genreg_data.folders import images
 from genreg_data.idx import idx
 from genreg_data.labelstudio import labelstudio
+from genreg_data.records import json, write_json
 from genreg_data.steps import PREPROCESSORS
 
 IDX = (".idx", "idx3-ubyte", "idx3-ubyte.gz")  # train-images-idx3-ubyte.gz, train-images.idx3-ubyte
@@ -14,8 +15,14 @@ IDX = (".idx", "idx3-ubyte", "idx3-ubyte.gz")  # train-images-idx3-ubyte.gz, tra
 
 @hookimpl
 def genreg_data_loaders() -> list[DataLoader]:
-    """Folders of images, .npz and .npy, IDX."""
-    return [DataLoader(images, ("/",)), DataLoader(arrays, (".npz", ".npy")), DataLoader(idx, IDX), DataLoader(labelstudio)]
+    """Folders of images, .npz and .npy, IDX, JSON, Label Studio's exports."""
+    return [
+        DataLoader(images, ("/",)),
+        DataLoader(arrays, (".npz", ".npy")),
+        DataLoader(idx, IDX),
+        DataLoader(json, (".json",), write=write_json, packed=True, several=True),
+        DataLoader(labelstudio),
+    ]
 
 
 @hookimpl
