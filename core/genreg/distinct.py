@@ -103,7 +103,7 @@ def _absorb_text(halves: Sequence[Words], column: Any, valid: npt.NDArray[np.boo
     words: Any = np.ndarray((len(data) - 7,), "<u8", data, strides=(1,))  # at every byte
     starts = offsets[:-1] - begin
     for row in np.flatnonzero(sizes > LONG).tolist():
-        digest = hashlib.blake2b(data[starts[row] : starts[row] + sizes[row]], digest_size=16).digest()
+        digest = hashlib.blake2b(data[starts[row] : starts[row] + sizes[row]].tobytes(), digest_size=16).digest()
         for word in np.frombuffer(digest, np.uint64):
             _stir(halves, word, row)
     rows = np.flatnonzero((sizes > 0) & (sizes <= LONG))

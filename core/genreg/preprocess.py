@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -392,19 +393,23 @@ def fillna(
     """
     if strategy not in ("mean", "median", "mode"):
         raise UsageError(f"--preprocess fillna: strategy={strategy}: there are mean, median, mode")
-    fills: dict[str, Any] = {}
     table = pa.Table.from_batches(list(source.scan()), source.schema)
-    for name in chosen_columns(source.schema, columns, "fillna", lambda _: True):
+    chosen = chosen_columns(source.schema, columns, "fillna", lambda _: True)
+
+    @cache
+    def fill(name: str) -> Any:
         column, want = table.column(name), table.schema.field(name).type
-        if not column.null_count:
-            continue
-        fills[name] = _cast_text(name, value, want) if value is not None else typical(name, column, want, strategy)
+        return _cast_text(name, value, want) if value is not None else typical(name, column, want, strategy)
 
     def apply(batch: Batch) -> Batch:
-        for name, fill in fills.items():
-            batch = with_column(batch, batch.schema.field(name), batch.column(name).fill_null(fill))
+        for name in chosen:
+            if (column := batch.column(name)).null_count:
+                batch = with_column(batch, batch.schema.field(name), column.fill_null(fill(name)))
         return batch
 
+    for name in chosen:
+        if table.column(name).null_count:
+            fill(name)  # what cannot be filled is refused before any row is read again
     return CleanStep(apply)
 
 

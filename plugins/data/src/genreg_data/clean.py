@@ -27,7 +27,9 @@ def scrub(source: Source, *, cleaners: list[str], columns: list[str] | None = No
     """
     for name in cleaners:
         if name not in CLEANERS:
-            raise UsageError(f"--preprocess scrub: cleaners={name}: there is no such cleaner{did_you_mean(name, CLEANERS)}")
+            raise UsageError(
+                f"--preprocess scrub: cleaners={name}: there is no such cleaner{did_you_mean(name, CLEANERS)}"
+            )
     if empty not in ("null", "keep"):
         raise UsageError(f"--preprocess scrub: empty={empty}: write null or keep")
 

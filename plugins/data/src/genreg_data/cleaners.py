@@ -15,7 +15,9 @@ TAG = re.compile(r"<(script|style)\b[^>]*>.*?</\1\s*>|<!--.*?-->|</?[A-Za-z][^<>
 BREAK = re.compile(r"<(?:br|/?p|/?div|/?li|/?tr|/?h[1-6])\b[^<>]*>", re.IGNORECASE)
 URL = r"(?i)\b(?:[a-z][a-z0-9+.-]*://|www\.)[^\s<>\"'，。！？；：、（）《》「」【】]*[^\s<>\"'，。！？；：、（）《》「」【】.,;:!?)]"
 EMAIL = r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}"
-CONTROL = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x{9f}\x{ad}\x{200b}\x{200e}\x{200f}\x{202a}-\x{202e}\x{2060}-\x{2064}\x{feff}]"
+CONTROL = (
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x{9f}\x{ad}\x{200b}\x{200e}\x{200f}\x{202a}-\x{202e}\x{2060}-\x{2064}\x{feff}]"
+)
 WIDE, IDEOGRAPHIC_SPACE = range(0xFF01, 0xFF5F), "\u3000"  # U+FF01..U+FF5E are ASCII's ! to ~, and wide
 
 

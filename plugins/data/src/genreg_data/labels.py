@@ -70,7 +70,9 @@ def _read_labels(path: Path, loader: str, key: str, column: str) -> tuple[dict[s
             if own is None or value is None:
                 continue
             if known.setdefault(own, value) != value:
-                raise DataError(f"--preprocess labels: {path.name} has two labels for {key}={own}: {known[own]}, {value}")
+                raise DataError(
+                    f"--preprocess labels: {path.name} has two labels for {key}={own}: {known[own]}, {value}"
+                )
     return known, found.schema.field(column).type
 
 

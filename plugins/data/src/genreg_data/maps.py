@@ -367,7 +367,9 @@ def onehot(source: Source, *, columns: list[str] | None = None, most: int = 100)
     The order is the noted or sorted one. Raises DataError where a column has more than ``most`` values.
     """
     chosen = chosen_columns(source.schema, columns, "onehot", is_category)
-    found = {name: _values(source, name, min(most, WIDEST), "onehot", "most=…, up to 1000, allows more") for name in chosen}
+    found = {
+        name: _values(source, name, min(most, WIDEST), "onehot", "most=…, up to 1000, allows more") for name in chosen
+    }
     made = [f"{name}={_spelled(value)}" for name, values in found.items() for value in values]
     for name in made:
         if name in source.schema.names or made.count(name) > 1:

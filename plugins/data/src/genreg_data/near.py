@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ def nearimage(source: Source, *, column: str | None = None, distance: int = 4) -
             if image is None:
                 return True
             own = perceptual_hash(image)
-            keys = [own >> int(low) & (1 << int(high - low)) - 1 for low, high in zip(edges, edges[1:], strict=False)]
+            keys = [own >> int(low) & (1 << int(high - low)) - 1 for low, high in pairwise(edges)]
             for piece, key in zip(pieces, keys, strict=True):
                 if any((own ^ other).bit_count() <= distance for other in piece.get(key, ())):
                     return False
@@ -108,11 +109,11 @@ def minhash(hashes: Words) -> npt.NDArray[np.uint32]:
     The permutations are h -> a h + b modulo 2^64, of which the upper half counts (Dietzfelbinger 1996).
     """
     odd, add = _permutations()
-    return ((odd[:, None] * hashes + add[:, None]) >> np.uint64(32)).min(axis=1).astype(np.uint32)
+    return np.asarray(((odd[:, None] * hashes + add[:, None]) >> np.uint64(32)).min(axis=1), np.uint32)
 
 
 def rows_of_a_band(threshold: float) -> int:
-    """How many hashes a band compares: the most with which 95 % of pairs at the threshold share one of 128 / r bands."""
+    """How many of the hashes a band compares: the most with which 95 % of pairs at the threshold share a band."""
     able = [rows for rows in (1, 2, 4, 8, 16, 32) if (1 - threshold**rows) ** (PERMUTATIONS // rows) <= 0.05]
     return max(able, default=1)
 
@@ -149,4 +150,4 @@ def _permutations() -> tuple[Words, Words]:
 def _cosines() -> Array:
     """The lowest frequencies of the DCT-II as a matrix [8, 32]."""
     k, n = np.mgrid[:LOW, :SIDE]
-    return np.cos(np.pi * k * (2 * n + 1) / (2 * SIDE))
+    return np.asarray(np.cos(np.pi * k * (2 * n + 1) / (2 * SIDE)))

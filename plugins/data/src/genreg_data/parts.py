@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,9 +50,13 @@ def by_time(source: Source, time: str, shares: Any) -> Parts:
     """The earliest rows to train, the latest to test; rows of one time stay together. Raises DataError for null."""
     times = _column(source, time)
     if not (pa.types.is_temporal(times.type) or pa.types.is_integer(times.type) or pa.types.is_floating(times.type)):
-        raise DataError(f"--steps split: time={time}: the column holds {times.type}, and times are dates, times, numbers")
+        raise DataError(
+            f"--steps split: time={time}: the column holds {times.type}, and times are dates, times, numbers"
+        )
     if times.null_count:
-        raise DataError(f"--steps split: time={time}: {times.null_count:,} rows have none: drop them with dropna:columns={time}")
+        raise DataError(
+            f"--steps split: time={time}: {times.null_count:,} rows have none: drop them with dropna:columns={time}"
+        )
     values: Array = np.asarray(untimed(times).to_numpy(zero_copy_only=False))
     bounds = np.cumsum([shares.get(part, 0.0) for part in PARTS])[:-1]
     _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
@@ -78,7 +82,8 @@ def refuse_straddling(source: Source, name: str, parts: Parts) -> None:
         if value is not None and home.setdefault(value, part) != part:
             both = " and ".join(PARTS[at] for at in sorted((home[value], part)))
             raise DataError(
-                f"--steps split: {name}={value} has rows in {both}: a group lies in one part; group={name} alone keeps it whole"
+                f"--steps split: {name}={value} has rows in {both}, and a group lies in one part: "
+                f"group={name} without time or part keeps it whole"
             )
 
 

@@ -11,13 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genreg import Batch, Report
-from genreg.data import PARTS, Part, Source, chosen_rows, spool, with_column
+from genreg import Batch
+from genreg.data import PARTS, Part, Source, chosen_rows, empty_batch, spool, with_column
 from genreg.errors import DataError, UsageError
 from genreg.options import bind, of_function, parse_call
 from genreg.plugins import Components
 from genreg.preprocess import Chain, CleanStep, Step
-from genreg.specs import Fitted, FittedMap, Preprocessor
+from genreg.specs import Fitted, FittedMap, Preprocessor, Report
 from genreg_data.parts import split
 
 HELD = 1 << 25  # bytes of rows held in memory between two steps: what is larger lies in a file and is mapped
@@ -38,7 +38,7 @@ class Account:
 
     def described(self) -> dict[str, Any]:
         """The account as JSON."""
-        rows = {part: {"before": self.before[part], "after": self.after[part]} for part in self.before}
+        rows = {part: {"before": self.before.get(part), "after": after} for part, after in self.after.items()}
         return {"step": self.step, "rows": rows, "taken": self.taken, "changed": self.changed, "changes": self.changes}
 
 
@@ -59,15 +59,16 @@ def run_steps(
     Without a split, all rows are training rows. ``folder`` takes what does not fit in memory.
     Raises UsageError for steps in an order that cannot be, DataError for what a step finds in the data.
     """
-    source = Source(source.schema, source.read, source.rows, "train", source.table, source.through)
     parts: dict[Part, Source] = {"train": spool(_counted(source, report), folder, "rows", above=HELD)}
-    accounts, maps = [], list[Step]()
+    if not parts["train"].rows:
+        raise DataError("the source has no rows")
+    accounts: list[Account] = []
+    maps: list[Step] = []
     for number, call in enumerate(calls):
         name, knobs = parse_call(call, "--steps")
         if name == "split":
             parts = _split(parts, maps, knobs, folder, seed)
-            accounts.append(Account(call, {"all": sum(rows_of(s) for s in parts.values())},
-                                    {part: rows_of(source) for part, source in parts.items()}))  # fmt: skip
+            accounts.append(Account(call, after={part: rows_of(source) for part, source in parts.items()}))
             continue
         step: Preprocessor = components.find("preprocessors", name)
         values = bind(of_function(step.fit), knobs, f"--steps {name}: ")
@@ -111,14 +112,10 @@ def _split(
     }
 
 
-def _cleaned(
-    source: Source, step: Fitted, account: Account, folder: Path, name: str, report: Report
-) -> Source:
+def _cleaned(source: Source, step: Fitted, account: Account, folder: Path, name: str, report: Report) -> Source:
     """The rows after a clean step, spooled, with the account of what it did."""
     begun = step.begin() if isinstance(step, CleanStep) and step.begin else step.apply
-    schema = begun(_numbered(next(iter(source.scan()), None) or _no_rows(source), 0).slice(0, 0)).schema
-    schema = schema.remove(schema.get_field_index(ROW))
-    begun = step.begin() if isinstance(step, CleanStep) and step.begin else step.apply
+    schema = step.apply(empty_batch(source.schema)).schema
 
     def read(_: int) -> Iterator[Batch]:
         start = 0
@@ -137,10 +134,6 @@ def _cleaned(
     return found
 
 
-def _no_rows(source: Source) -> Batch:
-    return pa.RecordBatch.from_arrays([pa.array([], f.type) for f in source.schema], schema=source.schema)
-
-
 def _numbered(batch: Batch, start: int) -> Batch:
     numbers = pa.array(np.arange(start, start + batch.num_rows))
     return with_column(batch, pa.field(ROW, pa.int64()), numbers)
@@ -153,7 +146,7 @@ def note_changes(account: Account, before: Batch, after: Batch, start: int) -> N
         gone = np.ones(before.num_rows, bool)
         gone[kept] = False
         for row in np.flatnonzero(gone)[: EXAMPLES - len(account.taken)].tolist():
-            account.taken.append({"row": start + row, **shown_row(before, row)})
+            account.taken.append({"row": start + row + 1, **shown_row(before, row)})
     left = before if len(kept) == before.num_rows else before.take(pa.array(kept))
     for name in left.schema.names:
         old, new = left.column(name), after.column(name)
@@ -162,12 +155,14 @@ def note_changes(account: Account, before: Batch, after: Batch, start: int) -> N
         if old.equals(new):
             continue
         moved = pc.fill_null(pc.not_equal(old, new), False)
+        if pa.types.is_floating(old.type):  # NaN is not equal to itself
+            moved = pc.and_not(moved, pc.fill_null(pc.and_(pc.is_nan(old), pc.is_nan(new)), False))
         moved = pc.or_(moved, pc.not_equal(old.is_null(), new.is_null()))
         at = np.flatnonzero(moved.to_numpy(zero_copy_only=False))
         account.changed[name] = account.changed.get(name, 0) + len(at)
         for row in at[: max(0, EXAMPLES - len(account.changes))].tolist():
             cells = {"from": shown_cell(old[row].as_py()), "to": shown_cell(new[row].as_py())}
-            account.changes.append({"row": start + int(kept[row]), "column": name, **cells})
+            account.changes.append({"row": start + int(kept[row]) + 1, "column": name, **cells})
 
 
 def shown_row(batch: Batch, row: int) -> dict[str, Any]:
@@ -189,7 +184,7 @@ def shown_cell(value: Any) -> Any:
 
 
 def _counted(source: Source, report: Report) -> Source:
-    """The same rows, each batch of which is reported when it is read."""
+    """The same rows as the training part, each batch of which is reported when it is read."""
 
     def read(size: int) -> Iterator[Batch]:
         done = 0
@@ -198,4 +193,4 @@ def _counted(source: Source, report: Report) -> Source:
             report(done, source.rows)
             yield batch
 
-    return Source(source.schema, read, source.rows, source.part)
+    return Source(source.schema, read, source.rows, "train")

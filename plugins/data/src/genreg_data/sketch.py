@@ -12,7 +12,7 @@ EXACT = 1 << 16  # values in a buffer: up to so many quantiles are exact, then o
 
 
 class Quantiles:
-    """A buffer at level l holds EXACT sorted values, each of which stands for 2^l: two buffers become one, of every other.
+    """A buffer at level l holds EXACT sorted values, each standing for 2^l: two of a level become one, of every other.
 
     Which other takes turns, so that errors cancel. A level adds at most 1 / (2 EXACT) to the error of a rank.
     """
@@ -50,4 +50,4 @@ class Quantiles:
         order = np.argsort(values, kind="stable")
         values, weights = values[order], weights[order]
         ranks = np.cumsum(weights) - (weights + 1) / 2  # of the middle one that a value stands for
-        return np.interp(np.asarray(shares) * (weights.sum() - 1), ranks, values)
+        return np.asarray(np.interp(np.asarray(shares) * (weights.sum() - 1), ranks, values))
