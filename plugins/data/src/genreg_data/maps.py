@@ -46,7 +46,8 @@ def robust(source: Source, *, columns: list[str] | None = None) -> Standardize:
     chosen = chosen_columns(source.schema, columns, "robust", is_number)
     found, low, high = _quantiles(source, chosen, [0.25, 0.5, 0.75])
     first, median, third = np.nan_to_num(found)
-    spread = third - first
+    with np.errstate(over="ignore"):
+        spread = third - first
     if not np.isfinite(spread).all():
         name = chosen[int(np.argmin(np.isfinite(spread)))]
         raise DataError(f"column {name} spans more than float64 can hold: leave it out: --drop {name}")
@@ -118,7 +119,8 @@ def quantile(source: Source, *, columns: list[str] | None = None, quantiles: int
         if len(values) < 2 or np.isnan(values).any():  # a constant keeps its scale
             start = float(np.nan_to_num(values[0])) if len(values) else 0.0
             values, own = np.array([start, start + max(1.0, abs(start))]), np.array([0.0, max(1.0, abs(start))])
-        steps = np.diff(values)
+        with np.errstate(over="ignore"):
+            steps = np.diff(values)
         if not np.isfinite(steps).all():
             raise DataError(f"column {name} spans more than float64 can hold: leave it out: --drop {name}")
         loss = float((steps / np.diff(own)).max() * 10 / max(steps.sum(), 1e-300))
