@@ -68,7 +68,7 @@ EXACT_TYPES = {
     "timestamp[s]": [NOON.replace(microsecond=0), datetime.datetime(1950, 1, 1)],
     "timestamp[ms]": [NOON.replace(microsecond=1000), datetime.datetime(2019, 1, 1)],
     "timestamp[us]": [NOON, NOON + datetime.timedelta(hours=1)],
-    "timestamp[ns]": [datetime.datetime(1970, 1, 1), datetime.datetime(1970, 2, 1, 3)],
+    "timestamp[ns]": [datetime.datetime(1970, 1, 1), datetime.datetime(1970, 1, 2, 3, 0, 0, 7)],
     "time32[s]": [datetime.time(0), datetime.time(23, 59, 59)],
     "time32[ms]": [datetime.time(0), datetime.time(23, 59, 59, 999_000)],
     "time64[us]": [datetime.time(0), datetime.time(23, 59, 59, 999_999)],
@@ -83,7 +83,7 @@ def there_and_back(column: Any, call: str, folder) -> Any:
     source = train(table)
     chain = through_files(fitted(source, call), folder)
     mapped = chain.apply(whole(source))
-    assert not mapped.equals(whole(source)) or len(set(column.to_pylist()) - {None, 0, False}) < 2
+    assert not mapped.equals(whole(source)) or len(set(column.to_pylist()) - {None, 0}) < 2
     return conform(chain.undo(mapped), table.schema).column("x")
 
 
@@ -104,7 +104,10 @@ def test_floats_come_back_closely(kind, step, values, tmp_path_factory):
     found = there_and_back(column, step, tmp_path_factory.getbasetemp())
     assert found.is_null().equals(column.is_null())
     np.testing.assert_allclose(
-        found.drop_null().to_numpy(), column.drop_null().to_numpy(), rtol=CLOSE_TYPES[kind], atol=100 * CLOSE_TYPES[kind]
+        found.drop_null().to_numpy(),
+        column.drop_null().to_numpy(),
+        rtol=CLOSE_TYPES[kind],
+        atol=100 * CLOSE_TYPES[kind],
     )
 
 
@@ -189,7 +192,9 @@ def test_every_other_type_is_refused_by_name(kind, step):
     ids=["nanoseconds", "int64", "uint64"],
 )
 def test_whole_numbers_that_float64_cannot_hold_are_refused_by_name(column, step):
-    with pytest.raises(DataError, match=r"^column x holds whole numbers (beyond 2\^53|that .* cannot bring back exactly)"):
+    with pytest.raises(
+        DataError, match=r"^column x holds whole numbers (beyond 2\^53|that .* cannot bring back exactly)"
+    ):
         find(step).fit(train({"x": column}), columns=["x"])
 
 
@@ -305,7 +310,10 @@ def test_maps_of_new_categories_and_of_absent_columns():
         (lambda: robust(train({"x": [float("inf")]})), "column x has infinity: clip it first with --preprocess clip:c"),
         (lambda: robust(train({"x": [-1.7e308, 1.7e308] * 9})), "column x spans more than float64 can hold"),
         (lambda: quantile(train({"x": [-1.7e308, 1.7e308]})), "column x spans more than float64 can hold"),
-        (lambda: robust(train({"x": [0, 2**50]})), "column x holds whole numbers that robust cannot bring back exactly"),
+        (
+            lambda: robust(train({"x": [0, 2**50]})),
+            "column x holds whole numbers that robust cannot bring back exactly",
+        ),
         (lambda: quantile(train({"x": [0, 2**48]})), "column x holds whole numbers that quantile cannot bring back"),
         (lambda: log(train({"x": [0.0]}), columns=["x"]), "column x holds 0, which has no logarithm: .*shift=1 adds"),
         (lambda: log(train({"x": [-2.5]}), columns=["x"]), "column x holds -2.5, which has no logarithm: .*shift=3.5"),
