@@ -86,7 +86,7 @@ def _absorb(halves: Sequence[Words], column: Any) -> None:
         texts = [None if value is None else ascii(canonical(value)).encode() for value in column.to_pylist()]
         return _absorb_text(halves, pa.array(texts, pa.large_binary()), valid)
     _stir(halves, np.where(valid, words.view(np.uint64), np.uint64(NULL)), ...)
-    return _stir(halves, valid.astype(np.uint64), ...) if not valid.all() else None
+    return _stir(halves, np.uint64(NULL), ~valid)  # twice, so that it is no number
 
 
 def _absorb_text(halves: Sequence[Words], column: Any, valid: npt.NDArray[np.bool_]) -> None:
