@@ -64,7 +64,9 @@ def refuse_output(path: str | Path, *, force: bool = False) -> None:
         refuse_existing(folder, force=force)
     elif not force:
         raise UsageError(f"{path} is there already: choose another name, or --force to replace it")
-    elif not folder.is_dir() or any(file.suffix != ".png" and file.name != LABELS for file in folder.iterdir()):
+    elif not folder.is_dir() or any(
+        file.suffix != ".png" and not file.name.startswith(LABELS) for file in folder.iterdir()
+    ):
         raise UsageError(f"{path} is no folder of PNG files alone, so --force does not replace it: choose another name")
 
 

@@ -137,6 +137,8 @@ def _listed(folder: Path, files: list[str], label: str) -> tuple[list[str], pa.T
     where = f"{folder.name}/{LABELS}"
     if "file" not in table.schema.names or "image" in table.schema.names:
         raise DataError(f"{where} has the columns {', '.join(table.schema.names)}, and needs file, and no image")
+    if table.column("file").null_count:
+        raise DataError(f"{where} has rows that name no file")
     named = [str(name) for name in table.column("file").to_pylist()]
     (twice, times), *_ = [*Counter(named).most_common(1), ("", 0)]
     if times > 1:

@@ -87,8 +87,9 @@ class Array:
                 if len(self._text) - self._at > LONGEST and self._ends(error, 16):
                     reason = f"it is longer than {LONGEST:,} characters, or its end is missing"
                     raise self._problem(reason) from None
+                reason = "it is cut off" if self._ends(error) else error.msg
                 if not self._ends(error, 16) or not self._more():
-                    raise self._problem("it is cut off" if self._ends(error) else error.msg) from None
+                    raise self._problem(reason) from None
             except (ValueError, RecursionError) as error:
                 raise self._problem(str(error)) from None
             else:
@@ -112,7 +113,7 @@ class Array:
         return bool(data)
 
     def _ends(self, error: JSONDecodeError, within: int = 0) -> bool:
-        """Whether the error is that the text ends; ``within`` so many characters, for a word or an escape that is cut."""
+        """Whether the error is that the text ends, give or take ``within`` characters: a word or an escape is cut."""
         return error.pos >= len(self._text.rstrip()) - within or error.msg.startswith("Unterminated")
 
     def _problem(self, reason: str) -> DataError:
