@@ -123,11 +123,7 @@ def prepare(
     config = build(spec.config, settings or {}, "--set ", elsewhere)
     loaded = build(spec.options, options or {}, "--option ", elsewhere)
     shares = parse_split(split)
-    calls = read_calls(preprocess)
-    named = {parse_call(call, "")[0] for call in calls}
-    if "split" in named:
-        raise UsageError("--preprocess split: training splits by itself: give --split, and --group where rows belong")
-    calls += [name for name in spec.preprocess if name not in named]
+    calls = _with_own_maps(read_calls(preprocess), spec)
     source = spool(open_source(data, components.loaders, loader), folder)
     if not source.rows:
         raise DataError(f"{data} has no rows to train on")
@@ -149,6 +145,14 @@ def prepare(
     plugin = components.owners["families", family]
     schema = _sampled(cleaned_schema, roles)
     return Prepared(spec, plugin, config, loaded, schema, mapped, chain, record)
+
+
+def _with_own_maps(calls: list[str], family: ModelFamily) -> list[str]:
+    """The steps that the user names, and the family's maps that are not among them."""
+    named = {parse_call(call, "--preprocess")[0] for call in calls}
+    if "split" in named:
+        raise UsageError("--preprocess split: training splits by itself: give --split, and --group where rows belong")
+    return calls + [name for name in family.preprocess if name not in named]
 
 
 def _as_sequences(source: Source, roles: Roles, folder: Path) -> tuple[Source, Roles]:

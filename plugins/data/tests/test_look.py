@@ -124,7 +124,8 @@ def test_the_command_prints_a_table_or_json_and_writes_a_sheet(tmp_path, monkeyp
     out = capsys.readouterr()
     assert "70 x 64 x 3 (5)" in out.out
     assert out.err == "genreg: wrote sheet.png\n"
-    assert Image.open("sheet.png").size == (3 * 64 + 4, 2 * 70 + 2)
+    with Image.open("sheet.png") as sheet:
+        assert sheet.size == (3 * 64 + 4, 2 * 70 + 2)
     assert genreg("data", "inspect", "photos", "-o", "sheet.png") == 2
     assert genreg("data", "inspect", "photos", "-o", "sheet.txt") == 2
     assert "-o sheet.txt: a sheet is a picture, such as sheet.png" in capsys.readouterr().err

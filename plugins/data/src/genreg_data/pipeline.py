@@ -81,7 +81,7 @@ def run_steps(
             raise UsageError(f"--steps {name}: it cleans, and {maps[-1].name} before it maps: maps come last")
         account = Account(call)
         for part, source in parts.items():
-            parts[part] = _cleaned(source, fitted, account, folder, f"{part}-{number}", report)
+            parts[part] = _cleaned(source, fitted, account, folder, f"{part}-{number}", report, alone=len(parts) == 1)
         accounts.append(account)
         if not parts["train"].rows:
             raise DataError(f"--steps {call}: it left no row")
@@ -112,7 +112,9 @@ def _split(
     }
 
 
-def _cleaned(source: Source, step: Fitted, account: Account, folder: Path, name: str, report: Report) -> Source:
+def _cleaned(
+    source: Source, step: Fitted, account: Account, folder: Path, name: str, report: Report, *, alone: bool
+) -> Source:
     """The rows after a clean step, spooled, with the account of what it did."""
     begun = step.begin() if isinstance(step, CleanStep) and step.begin else step.apply
     schema = step.apply(empty_batch(source.schema)).schema
@@ -122,7 +124,7 @@ def _cleaned(source: Source, step: Fitted, account: Account, folder: Path, name:
         for batch in source.scan():
             numbered = _numbered(batch, start)
             after = begun(numbered)
-            note_changes(account, batch, after, start)
+            note_changes(account, batch, after, start, {} if alone else {"part": source.part})
             start += batch.num_rows
             report(start, source.rows)
             yield after.select(schema.names)
@@ -139,14 +141,14 @@ def _numbered(batch: Batch, start: int) -> Batch:
     return with_column(batch, pa.field(ROW, pa.int64()), numbers)
 
 
-def note_changes(account: Account, before: Batch, after: Batch, start: int) -> None:
+def note_changes(account: Account, before: Batch, after: Batch, start: int, where: Mapping[str, str]) -> None:
     """Count the cells that changed, and keep the first examples of rows taken and of cells changed."""
     kept = after.column(ROW).to_numpy() - start
     if len(kept) < before.num_rows and len(account.taken) < EXAMPLES:
         gone = np.ones(before.num_rows, bool)
         gone[kept] = False
         for row in np.flatnonzero(gone)[: EXAMPLES - len(account.taken)].tolist():
-            account.taken.append({"row": start + row + 1, **shown_row(before, row)})
+            account.taken.append({**where, "row": start + row + 1, **shown_row(before, row)})
     left = before if len(kept) == before.num_rows else before.take(pa.array(kept))
     for name in left.schema.names:
         old, new = left.column(name), after.column(name)
@@ -162,7 +164,7 @@ def note_changes(account: Account, before: Batch, after: Batch, start: int) -> N
         account.changed[name] = account.changed.get(name, 0) + len(at)
         for row in at[: max(0, EXAMPLES - len(account.changes))].tolist():
             cells = {"from": shown_cell(old[row].as_py()), "to": shown_cell(new[row].as_py())}
-            account.changes.append({"row": start + int(kept[row]) + 1, "column": name, **cells})
+            account.changes.append({**where, "row": start + int(kept[row]) + 1, "column": name, **cells})
 
 
 def shown_row(batch: Batch, row: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from genreg.checkpoint import Weights, write_tensors
 from genreg.data import Source, named_with_role
 from genreg.errors import DataError, UsageError
 from genreg.files import new_folder, sha256
-from genreg.loading import open_source, writer_of
+from genreg.loading import writer_of
 from genreg.options import parse_call
 from genreg.plugins import Components, load_plugins
 from genreg.preprocess import Chain, restore_chain
@@ -24,10 +24,10 @@ from genreg.recipe import versions
 from genreg.schemafile import beside, write_schema
 from genreg.several import matched
 from genreg.specs import Report
+from genreg_data.files import read, schema_path
 from genreg_data.pipeline import Prepared, run_steps
 
 MANIFEST, MAPS = "manifest.json", "maps.safetensors"
-TEXT = ("csv", "tsv", "jsonl", "ndjson", "json")  # formats whose schema lies in a file beside them
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Order:
     loader: str | None = None
     formats: Sequence[str] = ("parquet",)
     seed: int = 0
+    strict: bool = False  # stop at a broken image, which is otherwise left out and named
 
     def inputs(self) -> dict[str, str]:
         """The files that are read, by their names, with their sha256; raises DataError for one that is not there."""
@@ -63,7 +64,7 @@ def reproduce(path: Path, out: Path | None, report: Report, *, force: bool = Fal
     Raises DataError where an input is not the one that it was made from, or a file does not come out as it says.
     """
     manifest = read_manifest(path)
-    order = Order(*(manifest[name] for name in ("source", "steps", "loader", "formats", "seed")))
+    order = Order(*(manifest[name] for name in ("source", "steps", "loader", "formats", "seed", "strict")))
     found = order.inputs()
     for name, digest in manifest["inputs"].items():
         if found.get(name) != digest:
@@ -90,7 +91,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
         for name, kind in kinds.items():
             if not isinstance(manifest[name], kind):
                 raise TypeError(f"{name} must be a {kind.__name__}")
-        manifest["loader"] = manifest.get("loader")
+        manifest.setdefault("loader", None)
+        manifest.setdefault("strict", False)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -98,8 +100,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def read_maps(folder: Path) -> Chain:
+def read_maps(folder: str | Path) -> Chain:
     """The maps of a prepared folder: ``undo`` brings rows back to the data's units."""
+    folder = Path(folder)
     manifest = read_manifest(folder)
     tensors = Weights.open(folder / MAPS).under("") if (folder / MAPS).is_file() else {}
     components = load_plugins()
@@ -113,7 +116,7 @@ def _write(
     _refuse_output(out, order, components, force=force)
     inputs = order.inputs()
     with _scratch(out) as scratch:
-        source = open_source(order.source, components.loaders, order.loader)
+        source = read([order.source], components.loaders, order.loader, strict=order.strict)
         done = run_steps(source, order.steps, components, scratch, report, seed=order.seed)
         with new_folder(out, replace=True) as folder:
             _write_parts(done, order, folder, components)
@@ -131,8 +134,8 @@ def _write_parts(done: Prepared, order: Order, folder: Path, components: Compone
         for form in order.formats:
             path = folder / f"{part}.{form}"
             writer_of(path, components.loaders)(source.scan(), source.schema, path)
-            if form in TEXT:
-                write_schema(source.schema, beside(path))
+            if (typed := schema_path(str(path))) is not None:
+                write_schema(source.schema, typed)
     if tensors := done.chain.state()[1]:
         write_tensors(folder / MAPS, tensors)
 
@@ -148,6 +151,7 @@ def _manifest(
         "steps": list(order.steps),
         "formats": list(order.formats),
         "seed": order.seed,
+        "strict": order.strict,
         "inputs": inputs,
         "rows": {part: rows.rows for part, rows in done.parts.items()},
         "labels": {part: balance for part, rows in done.parts.items() if (balance := _balance(rows))},

@@ -31,11 +31,15 @@ def _step(account: Mapping[str, Any]) -> list[str]:
     done += [f"changed {count:,} cells of {name}" for name, count in account["changed"].items()]
     lines = [f"{account['step']}: {', '.join(done) or 'changed nothing'}"]
     for row in account["taken"]:
-        cells = ", ".join(f"{name} {shown(cell)}" for name, cell in row.items() if name != "row")
-        lines.append(f"  - row {row['row']:,}: {cells}")
+        cells = ", ".join(f"{name} {shown(cell)}" for name, cell in row.items() if name not in ("part", "row"))
+        lines.append(f"  - {_where(row)}: {cells}")
     for one in account["changes"]:
-        lines.append(f"  ~ row {one['row']:,}, {one['column']}: {shown(one['from'])} -> {shown(one['to'])}")
+        lines.append(f"  ~ {_where(one)}, {one['column']}: {shown(one['from'])} -> {shown(one['to'])}")
     return lines
+
+
+def _where(example: Mapping[str, Any]) -> str:
+    return f"row {example['row']:,}" + (f" of {example['part']}" if "part" in example else "")
 
 
 def _balance(labels: Mapping[str, Mapping[str, int]]) -> list[str]:

@@ -15,6 +15,7 @@ import click
     "--format", "formats", multiple=True, metavar="SUFFIX", help="What to write: csv, jsonl, parquet (default) …"
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the split.")
+@click.option("--strict", is_flag=True, help="Stop at a broken image; without it, it is left out and named.")
 @click.option("--manifest", metavar="FILE", help="Make the files of this manifest again, byte for byte.")
 @click.option("-o", "--output", metavar="FOLDER", help="The folder to write.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest, which has the report.")
@@ -44,7 +45,7 @@ def command(source: str | None, manifest: str | None, output: str | None, **flag
                 raise UsageError("genreg data prepare SOURCE --steps … -o FOLDER: name the source and the folder")
             steps = read_calls(flags["steps"], "--steps")
             forms = [form.lower().removeprefix(".") for form in flags["formats"]] or ["parquet"]
-            order = Order(source, steps, flags["loader"], forms, flags["seed"])
+            order = Order(source, steps, flags["loader"], forms, flags["seed"], flags["strict"])
             done = prepare(order, Path(output), report, force=flags["force"])
     if flags["as_json"]:
         echo_json(done)
