@@ -239,3 +239,44 @@ def test_values_that_text_cannot_hold_are_refused(tmp_path: Path, suffix: str) -
 def test_nan_and_infinity_are_exact_in_csv(tmp_path: Path) -> None:
     table = pa.table({"x": pa.array([math.nan, math.inf, -math.inf, None, -0.0], pa.float32())})
     assert list(map(repr, through(table, tmp_path, "csv")["x"].to_pylist())) == ["nan", "inf", "-inf", "None", "-0.0"]
+
+
+@pytest.mark.parametrize(
+    ("column", "suffix", "what"),
+    [
+        (pa.array([(1, 2, 3)], pa.month_day_nano_interval()), "parquet", "Parquet"),
+        (pa.array([[None]], pa.list_(pa.decimal128(5, -2))), "parquet", "Parquet"),
+        (
+            pa.UnionArray.from_dense(pa.array([0], pa.int8()), pa.array([0], pa.int32()), [pa.array([1])]),
+            "parquet",
+            "Parquet",
+        ),
+        (pa.RunEndEncodedArray.from_arrays(pa.array([1], pa.int32()), pa.array(["x"])), "parquet", "Parquet"),
+        (pa.RunEndEncodedArray.from_arrays(pa.array([1], pa.int32()), pa.array(["x"])), "arrow", "an Arrow file"),
+        (pa.array(["x"], pa.string_view()), "arrow", "an Arrow file"),
+        (pa.array([[1]], pa.list_view(pa.int8())), "arrow", "an Arrow file"),
+    ],
+    ids=lambda part: str(getattr(part, "type", part)),
+)
+def test_types_that_a_binary_file_cannot_hold_are_refused_by_name(
+    tmp_path: Path, column: Any, suffix: str, what: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        through(pa.table({"x": column}), tmp_path, suffix)
+    assert str(caught.value) == f"column x holds {column.type}, which {what} cannot hold: cast it to a plain type"
+
+
+def test_nested_types_come_back_from_parquet_with_the_names_of_what_is_within(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "map": pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int8())),
+            "view": pa.array([[1]], pa.list_view(pa.int8())),
+            "struct": pa.array([{"at": 1}], pa.struct([("at", pa.int64())])).cast(
+                pa.struct([("at", pa.timestamp("s"))])
+            ),
+            "levels": pa.array([["a"]], pa.list_(pa.dictionary(pa.int8(), pa.string()))),
+        }
+    )
+    back = through(table, tmp_path, "parquet")
+    assert back.schema.equals(table.schema, check_metadata=True)
+    assert back.equals(table)

@@ -6,7 +6,9 @@ In between it is its value type with the notes ``values`` (in order), ``dictiona
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,6 @@ import pyarrow.compute as pc
 from genreg.data import Source, guessed_rows, noted, notes, resized
 from genreg.draft import Batch
 from genreg.errors import DataError
-from genreg.spelling import is_listed
 from genreg.textfiles import head, require_distinct, sound
 
 GROUP = 1 << 26  # bytes of rows written together, as guessed from the schema: a row group
@@ -76,13 +77,14 @@ def parquet(path: Path) -> Source:
 
 
 def _as_written(schema: pa.Schema, metadata: Any) -> pa.Schema:
-    """With the types that Parquet has no name for: seconds, dates in milliseconds, and what a list calls its items."""
+    """With what Parquet has no name for: seconds, dates in milliseconds, and what lists and maps call their items."""
     if stored := (metadata or {}).get(b"ARROW:schema"):
         written = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(stored)))
-        for at, field in enumerate(written):
-            able = pa.types.is_temporal(field.type) or (is_listed(field.type) and "dictionary" not in str(field.type))
-            if able and schema.names == written.names:
-                schema = schema.set(at, schema.field(at).with_type(field.type))
+        for at, field in enumerate(written if written.names == schema.names else ()):
+            if pa.types.is_temporal(field.type) or pa.types.is_nested(field.type):
+                with suppress(pa.ArrowException):  # another writer's may say what the rows cannot be brought to
+                    pa.nulls(0, schema.field(at).type).cast(field.type)
+                    schema = schema.set(at, schema.field(at).with_type(field.type))
     return schema
 
 
@@ -132,10 +134,24 @@ def _encoded(batches: Iterable[Batch], schema: pa.Schema) -> Iterator[Batch]:
         yield pa.RecordBatch.from_arrays([*columns.values()], schema=goal)
 
 
+NOT_PARQUET = r"interval|union|run_end_encoded|decimal\d+\(\d+, -"
+NOT_ARROW = r"run_end_encoded|_view"  # Arrow holds these, and cannot take rows of them
+
+
+def _refuse_types(schema: pa.Schema, kind: str, refused: str) -> None:
+    """Raise DataError for the first column whose type, or one within it, is among the refused."""
+    for entry in schema:
+        if re.search(refused, str(entry.type)):
+            raise DataError(
+                f"column {entry.name} holds {entry.type}, which {kind} cannot hold: cast it to a plain type"
+            )
+
+
 def write_parquet(batches: Iterable[Batch], schema: pa.Schema, path: Path) -> None:
     """Write Parquet with all metadata."""
     from pyarrow import parquet as arrow_parquet
 
+    _refuse_types(schema, "Parquet", NOT_PARQUET)
     with arrow_parquet.ParquetWriter(path, _encoded_schema(schema)) as writer:
         for batch in _encoded(batches, schema):
             writer.write_batch(batch)
@@ -143,6 +159,7 @@ def write_parquet(batches: Iterable[Batch], schema: pa.Schema, path: Path) -> No
 
 def write_arrow(batches: Iterable[Batch], schema: pa.Schema, path: Path) -> None:
     """Write an Arrow IPC file with all metadata."""
+    _refuse_types(schema, "an Arrow file", NOT_ARROW)
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, _encoded_schema(schema)) as writer:
         for batch in _encoded(batches, schema):
             writer.write_batch(batch.take(pa.array(range(batch.num_rows))))  # in buffers of its own: the same bytes

@@ -39,6 +39,7 @@ def command(
     from genreg.loading import writer_of
     from genreg.outputs import refuse_output, write
     from genreg.printing import print_rows
+    from genreg.textfiles import unpacked_name
 
     out = Path(output) if output not in (None, "-") else None
     if out:
@@ -53,7 +54,7 @@ def command(
         first = next(batches)  # its schema is that of all; and what is refused at once is told in one line
         for news in scorer.notes():
             note(news)
-        json_lines = as_json if out is None else out.suffix.lower() in (".jsonl", ".ndjson")
+        json_lines = as_json if out is None else unpacked_name(out).lower().endswith((".jsonl", ".ndjson"))
         told = (_told(batch, report, scorer.rows, scorer.source.rows, json_lines) for batch in chain([first], batches))
         if out:
             write(told, first.schema, out, model.components.loaders, force=force)

@@ -182,23 +182,24 @@ def _cut(items: Iterable[A], size: int) -> Iterator[list[A]]:
 
 def _files(folder: Path) -> list[str]:
     """The images below a folder in the order of their names; hidden files and folders are left alone."""
-    found = []
+    found: list[str] = []
     for at, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
-        found += [Path(at, name) for name in names if Path(name).suffix.lower() in READ and name[0] != "."]
+        below = "" if Path(at) == folder else f"{Path(at).relative_to(folder).as_posix()}/"
+        found += [below + name for name in names if name.lower().endswith(READ) and name[0] != "."]
     if not found:
         raise DataError(f"{folder} has no images ({', '.join(READ)})")
-    loose = [file for file in found if file.parent == folder]
+    loose = [file for file in found if "/" not in file]
     if loose and len(loose) < len(found):
         raise DataError(
-            f"{folder} has images beside its class folders, such as {min(loose).name}: move them into a class, or away"
+            f"{folder} has images beside its class folders, such as {min(loose)}: move them into a class, or away"
         )
     for file in found:
         try:
-            str(file).encode()
+            file.encode()
         except UnicodeEncodeError:
-            raise DataError(f"{folder} has a name that is not UTF-8, {file.name!a}: rename it") from None
-    return sorted(file.relative_to(folder).as_posix() for file in found)
+            raise DataError(f"{folder} has a name that is not UTF-8, {file.rpartition('/')[2]!a}: rename it") from None
+    return sorted(found)
 
 
 def _size(size: int | list[int] | None) -> tuple[int, int] | None:
