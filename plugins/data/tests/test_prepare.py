@@ -340,6 +340,17 @@ def test_steps_from_a_file_are_those_of_the_command_line_and_of_train(here, caps
     assert "--preprocess split: training splits by itself: give --split" in capsys.readouterr().err
 
 
+def test_training_learns_the_columns_that_a_clean_step_adds(here, capsys):
+    Path("rows.csv").write_text("id,x\n" + "".join(f"{at},{at * 7 % 50}\n" for at in range(60)), "utf-8")
+    Path("kinds.csv").write_text("id,kind\n" + "".join(f"{at},{'天地'[at % 2]}\n" for at in range(60)), "utf-8")
+    steps = ["--preprocess", "labels:file=kinds.csv,key=id,column=kind", "--preprocess", "quantile:columns=x"]
+    assert genreg("train", "nb", "--data", "rows.csv", *steps, "-o", "model") == 0
+    assert genreg("run", "./model", "天", "-n", "2", "--seed", "0", "-o", "samples.csv") == 0
+    found = pandas.read_csv("samples.csv")
+    assert ([*found.columns], found["kind"].tolist()) == (["id", "x", "kind"], ["天", "天"])
+    assert found["x"].dtype == np.int64
+
+
 def test_the_command_says_what_it_needs(here, capsys):
     for words, message in [
         (["rows.csv"], "name the source and the folder"),
