@@ -73,9 +73,8 @@ def test_show_says_what_can_be_said_to_a_model(genreg):
 
 def test_list_shows_components_and_names_alone(genreg):
     assert genreg("list", "-q", "--family", "nb").out == "nb-iris\nnb-penguins\n"
-    assert (
-        genreg("list", "preprocessors", "-q").out == "categories\nclip\ndedupe\ndropna\nfillna\nminmax\nstandardize\n"
-    )
+    own = ["categories", "clip", "dedupe", "dropna", "fillna", "minmax", "standardize"]
+    assert [name for name in genreg("list", "preprocessors", "-q").out.split() if name in own] == own
     assert genreg("list", "samplers", "-q").out == "clamp\ninterpolate\nmix\ntruncate\n"
     row, *_ = json.loads(genreg("list", "--family", "nb", "--makes", "table", "--json").out)
     assert (row["name"], row["installed"], row["plugin"]) == ("nb-iris", True, "genreg-nb")

@@ -9,6 +9,8 @@ import click
 from genreg.errors import did_you_mean
 
 VERBS = {
+    "inspect": "Say what is in a source: schema, counts, missing cells, ranges, labels, sample rows",
+    "prepare": "Clean, label, split and map a source, and write the parts with a manifest",
     "convert": "Write data in another format, its schema kept exactly",
 }
 
