@@ -35,6 +35,13 @@ class Module:
             raise PickleError(f"{self.class_name} was made with arguments that have no names")
         return {str(name): _plain(value, ARGUMENT_LEVELS) for name, value in given.items()}
 
+    def part(self, *path: str) -> Mapping[str, Any]:
+        """The state of the module at that path; empty where there is none."""
+        module: Any = self
+        for name in path:
+            module = module.state.get("_modules", {}).get(name) if isinstance(module, Module) else None
+        return module.state if isinstance(module, Module) else {}
+
     def tensors(self) -> dict[str, Tensor]:
         """Parameters and persistent buffers of the whole tree, named as a state dict names them."""
         return dict(self._walk("", {id(self)}))

@@ -147,8 +147,8 @@ class _Machine:
                 return value
             step = STEPS.get(code)
             if step is None:
-                known = pickletools.code2op.get(code.decode("latin-1"))
-                raise PickleError(f"it has {f'the opcode {known.name}' if known else 'a byte'} that is not needed")
+                known = next((f"the opcode {op.name}" for op in pickletools.opcodes if op.code == chr(code[0])), None)
+                raise PickleError(f"it has {known or f'the byte {code.hex()}'}, and no network file needs it")
             step(self)
 
     # Reading

@@ -15,6 +15,7 @@ import struct
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def _lies_within(count: int, offset: int, shape: tuple[Any, ...], strides: tuple
     if 0 in shape:
         return True
     last = offset + sum((length - 1) * step for length, step in zip(shape, strides, strict=True))
-    return math.prod(shape) <= count and last < count
+    return bool(math.prod(shape) <= count and last < count)
 
 
 def rebuild_parameter(arguments: tuple[Any, ...]) -> Tensor:
@@ -291,7 +292,7 @@ def _members(path: Path, data: memoryview) -> dict[str, Callable[[], memoryview]
     for info in found:
         if info.filename.startswith("/") or "\\" in info.filename or ".." in info.filename.split("/"):
             raise PickleError(f"its member {info.filename[:80]!r} points out of the archive")
-    members = {info.filename: lambda info=info: _stored(info, data) for info in found}
+    members = {info.filename: partial(_stored, info, data) for info in found}
     if len(members) != len(found):
         raise PickleError("it has two members of one name")
     return members

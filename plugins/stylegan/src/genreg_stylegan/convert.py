@@ -1,0 +1,244 @@
+"""From a file that somebody trained to a checkpoint: read as data, understood, compared with the network, written.
+
+The averaged generator goes into model.safetensors; the discriminator, and the generator as training left it, go beside
+it where the file has them. Tensors keep their bits; half precision becomes the float32 of the same value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from genreg import checkpoint as checkpoints
+from genreg.checkpoint import Checkpoint, Weights
+from genreg.draft import Array
+from genreg.errors import CheckpointError, DataError
+from genreg.files import sha256
+from genreg_stylegan import rosinality, shapes
+from genreg_stylegan.arguments import Config, discriminator_config, generator_config
+from genreg_stylegan.config import DISCRIMINATOR, TRAINED, Stylegan2Config, Stylegan3Config, columns
+from genreg_stylegan.licensing import card
+from genreg_stylegan.officialfiles import Module, read_official
+from genreg_stylegan.pickles import PickleError
+from genreg_stylegan.torchfiles import MAGIC_BYTES, Tensor, mapped, read_older, read_zip
+
+Tensors = dict[str, Array]
+Which = Literal["G_ema", "G"]
+WHOLE = ("state_dict", "params_ema", "model")  # keys under which people put a state dict
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What a file holds, in the published layout."""
+
+    kind: str  # of file, for the card
+    config: Config
+    generator: Tensors
+    trained: Tensors | None = None
+    discriminator: Tensors | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def family(self) -> str:
+        """The family that reads it."""
+        return "stylegan3" if isinstance(self.config, Stylegan3Config) else "stylegan2"
+
+
+def convert(
+    path: Path,
+    folder: Path,
+    *,
+    network: Which = "G_ema",
+    settings: Mapping[str, Any] | None = None,
+    license_name: str | None = None,
+    only: bool = False,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Write ``folder``, a checkpoint of the networks in ``path``, and say what was found (as JSON could hold it).
+
+    ``network`` is the generator that becomes the model; ``settings`` are arguments of the architecture that the file
+    does not tell, or tells wrongly; with ``only`` nothing is written beside the generator. Raises DataError for a file
+    that is damaged or hostile, CheckpointError where the networks are not StyleGAN's, or ``folder`` is there.
+    """
+    checkpoints.refuse_existing_folder(folder, force=force)
+    found = read_networks(path, network=network, settings=settings or {})
+    beside = {} if only else {DISCRIMINATOR: found.discriminator, TRAINED: found.trained}
+    written = {name: tensors for name, tensors in beside.items() if tensors is not None}
+    config = found.config if DISCRIMINATOR in written else found.config.model_copy(update={"discriminator": None})
+    source = {"file": path.name, "sha256": sha256(path), "kind": found.kind, "network": network}
+    saved = Checkpoint(
+        folder, found.family, config.model_dump(mode="json"), _columns(found.config), training={"converted": source}
+    )
+    text = card(folder.name, found.family, saved.config, source, sorted(written), license_name)
+    checkpoints.save(folder, saved, found.generator, text, beside=written, force=force)
+    return {
+        "folder": str(folder), "family": found.family, "resolution": config.resolution,
+        "parameters": sum(tensor.size for tensor in found.generator.values()), "beside": sorted(written),
+        "license": license_name, "source": source, "notes": found.notes,
+    }  # fmt: skip
+
+
+def read_networks(path: Path, *, network: Which = "G_ema", settings: Mapping[str, Any] | None = None) -> Networks:
+    """The networks of a file of any known kind, compared with the architecture; raises as ``convert`` does."""
+    settings = settings or {}
+    try:
+        if path.suffix.lower() == ".safetensors":
+            found = _bare(_of_safetensors(path), "a state dict in safetensors", settings)
+        else:
+            found = _unpickled(path, network, settings)
+        _refuse_unfit(path, found)
+    except PickleError as error:
+        raise DataError(f"{path} is refused, and nothing in it was run: {error}") from None
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {str(error).removeprefix(f'{path} ')}") from None
+    return found
+
+
+def _unpickled(path: Path, network: Which, settings: Mapping[str, Any]) -> Networks:
+    data = mapped(path)
+    head = bytes(data[: len(MAGIC_BYTES)])
+    if head.startswith(b"PK\x03\x04"):
+        return _of_torch(read_zip(path, data), len(data), network, settings)
+    if head == MAGIC_BYTES:
+        return _of_torch(read_older(data), len(data), network, settings)
+    if not head.startswith(b"\x80"):
+        raise PickleError("it is neither a network pickle nor a file of PyTorch's, nor safetensors")
+    return _of_official(read_official(data), len(data), network, settings)
+
+
+# Each kind of file
+
+
+def _of_official(networks: Mapping[str, Module], size: int, network: Which, settings: Mapping[str, Any]) -> Networks:
+    if network not in networks:
+        raise CheckpointError(f"it has no {network}; there are: {', '.join(networks)}")
+    main = arrays(networks[network].tensors(), size)
+    if not shapes.is_generator(_shapes(main)):
+        raise CheckpointError(f"{network} ({networks[network].class_name:.80}) is neither a StyleGAN2 nor a StyleGAN3")
+    config = generator_config(networks[network], alias_free=shapes.is_stylegan3(_shapes(main)), settings=settings)
+    critic = networks.get("D")
+    if critic is not None:
+        config = config.model_copy(update={"discriminator": discriminator_config(critic, config.resolution)})
+    return Networks(
+        "network pickle of StyleGAN2-ADA or StyleGAN3", config, main,
+        arrays(networks["G"].tensors(), size) if network == "G_ema" and "G" in networks else None,
+        arrays(critic.tensors(), size) if critic is not None else None,
+    )  # fmt: skip
+
+
+def _of_torch(value: Any, size: int, network: Which, settings: Mapping[str, Any]) -> Networks:
+    if not isinstance(value, dict):
+        raise CheckpointError("it holds no state dict")
+    name = {"G_ema": "g_ema", "G": "g"}[network]
+    part = value.get(name)
+    if isinstance(part, dict) and rosinality.is_rosinality(part):
+        return _of_rosinality(value, name, size, settings)
+    bare = next((value[key] for key in (network, *WHOLE) if isinstance(value.get(key), dict)), value)
+    return _bare(arrays(_tensors(bare), size), "a state dict in a file of PyTorch's", settings)
+
+
+def _of_rosinality(value: Mapping[str, Any], name: str, size: int, settings: Mapping[str, Any]) -> Networks:
+    average = value.get("latent_avg")
+    averages = arrays({"latent_avg": average}, size) if isinstance(average, Tensor) else {}
+    main = rosinality.generator(arrays(_tensors(value[name]), size), averages.get("latent_avg"))
+    notes = [] if averages else [f"it has no latent_avg: w_avg is the mean of {rosinality.AVERAGED:,} draws"]
+    config = shapes.config_of_shapes(_shapes(main), settings)
+    trained = critic = None
+    if isinstance(value.get("d"), dict):
+        critic = rosinality.discriminator(arrays(_tensors(value["d"]), size))
+        config = config.model_copy(update={"discriminator": shapes.discriminator_of_shapes(_shapes(critic))})
+    if name == "g_ema" and isinstance(value.get("g"), dict):
+        trained = rosinality.generator(arrays(_tensors(value["g"]), size), main["mapping.w_avg"])
+    return Networks("checkpoint of rosinality's StyleGAN2", config, main, trained, critic, notes)
+
+
+def _bare(tensors: Tensors, kind: str, settings: Mapping[str, Any]) -> Networks:
+    if rosinality.is_rosinality(tensors):
+        tensors = rosinality.generator(tensors, None)
+    elif not shapes.is_generator(_shapes(tensors)):
+        first = next(iter(tensors), "none")
+        raise CheckpointError(
+            "its tensors are no generator of StyleGAN2 or StyleGAN3 in the layout of published files or rosinality's "
+            f"({len(tensors)} tensors, such as {first[:80]})"
+        )
+    config = shapes.config_of_shapes(_shapes(tensors), settings)
+    notes = [
+        f"shapes do not tell {name}: taken as {getattr(config, name) or 'none'}; --set {name}=… if it is another"
+        for name in shapes.UNTOLD
+        if name not in settings
+    ]
+    return Networks(kind, config, tensors, notes=notes)
+
+
+def _of_safetensors(path: Path) -> Tensors:
+    weights = Weights.open(path)
+    strange = next(
+        (f"{name} is {kind}" for name, (_, kind) in weights.header.items() if kind not in ("F32", "F16")), None
+    )
+    if strange:
+        raise CheckpointError(f"{strange[:120]}, and networks are F32 or F16")
+    return {name: _single(name, weights.numpy(name)) for name in weights.header}
+
+
+# Tensors
+
+
+def _tensors(value: Mapping[Any, Any]) -> dict[str, Tensor]:
+    strange = next(
+        (name for name, one in value.items() if not (isinstance(name, str) and isinstance(one, Tensor))), None
+    )
+    if strange is not None:
+        raise CheckpointError(f"{str(strange)[:80]!r} in its state dict is no tensor")
+    return dict(value)
+
+
+def arrays(tensors: Mapping[str, Tensor], size: int) -> Tensors:
+    """The numbers of tensors, by name; raises PickleError where a file of ``size`` bytes cannot hold as many."""
+    count = sum(math.prod(tensor.shape) * tensor.storage.type.dtype.itemsize for tensor in tensors.values())
+    if count > 2 * size:  # twice: some may share a storage
+        raise PickleError(f"its tensors are {count:,} bytes, in a file of {size:,}")
+    return {name: _single(name, tensor.array()) for name, tensor in tensors.items()}
+
+
+def _single(name: str, found: Array) -> Array:
+    """As float32; raises CheckpointError for numbers that it could not hold exactly."""
+    if found.dtype.kind != "f" or found.dtype.itemsize > 4:
+        raise CheckpointError(f"{name} holds {found.dtype}, and networks hold float32 or less")
+    return found.astype(np.float32, copy=False)
+
+
+def _shapes(tensors: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
+
+
+def _columns(config: Config) -> Any:
+    try:
+        return columns(config)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
+
+
+# Comparing
+
+
+def _refuse_unfit(path: Path, found: Networks) -> None:
+    """Compare all names and shapes with the networks that the config describes; raises CheckpointError."""
+    import torch
+
+    from genreg_stylegan.discriminator import Critic
+    from genreg_stylegan.stylegan2 import Generator2
+    from genreg_stylegan.stylegan3 import Generator3
+
+    config = found.config
+    with torch.device("meta"):
+        generator = Generator2(config) if isinstance(config, Stylegan2Config) else Generator3(config)
+        critic = Critic(config, config.resolution) if found.discriminator is not None else None
+    for tensors, network in ((found.generator, generator), (found.trained, generator), (found.discriminator, critic)):
+        if tensors is not None and network is not None:
+            wanted = {name: (tuple(tensor.shape), "F32") for name, tensor in network.state_dict().items()}
+            Weights(path, {name: (tensor.shape, "F32") for name, tensor in tensors.items()}).expect(wanted)
