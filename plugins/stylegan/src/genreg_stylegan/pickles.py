@@ -231,13 +231,13 @@ class _Machine:
 
     def add(self, values: Iterable[Any]) -> None:
         """Add to the set on top."""
-        self.top(set, "adds members to").update(map(_key, values))
+        self.top(set, "adds members to").update(map(key, values))
 
     def items(self, values: list[Any]) -> None:
         """Set items of the dictionary on top."""
         if len(values) % 2:
             raise PickleError("it has a key without a value")
-        self.top(dict, "sets items of").update(zip(map(_key, values[::2]), values[1::2], strict=True))
+        self.top(dict, "sets items of").update(zip(map(key, values[::2]), values[1::2], strict=True))
 
     def remember(self, index: int) -> None:
         """Note the top of the stack under a number."""
@@ -280,7 +280,7 @@ class _Machine:
         self.push(self.persistent(self.pop()))
 
 
-def _key(value: Any) -> Any:
+def key(value: Any) -> Any:
     """A key or member: text or a short number, whose hash costs nothing, however it was chosen."""
     if isinstance(value, str) or (isinstance(value, int) and -(2**31) <= value < 2**31):
         return value
@@ -316,7 +316,7 @@ STEPS: dict[bytes, Step] = {
     b"s": lambda m: m.items(list(m.pops(2))),
     b"u": lambda m: m.items(m.group()),
     b"\x90": lambda m: m.add(m.group()),
-    b"\x91": lambda m: m.push(frozenset(map(_key, m.group()))),
+    b"\x91": lambda m: m.push(frozenset(map(key, m.group()))),
     b"t": lambda m: m.push(tuple(m.group())),
     b"\x85": lambda m: m.push(m.pops(1)),
     b"\x86": lambda m: m.push(m.pops(2)),

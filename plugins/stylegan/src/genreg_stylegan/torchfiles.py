@@ -24,7 +24,7 @@ import numpy as np
 from genreg.draft import Array
 from genreg.errors import DataError
 from genreg.files import reason
-from genreg_stylegan.pickles import Attributed, Budget, Constructor, Names, PickleError, read
+from genreg_stylegan.pickles import Attributed, Budget, Constructor, Names, PickleError, key, read
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the number that the older format begins with, as a pickle
 MAGIC_BYTES = b"\x80\x02\x8a\x0a" + MAGIC.to_bytes(10, "little") + b"."
@@ -124,6 +124,14 @@ def size(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     raise PickleError("it has a size that is no tuple")
 
 
+def members(arguments: tuple[Any, ...]) -> frozenset[Any]:
+    """``set([...])``, as Python wrote sets before protocol 4: those of 2020 and 2021 are such."""
+    match arguments:
+        case (list(values),):
+            return frozenset(map(key, values))
+    raise PickleError("it makes a set of what is no list")
+
+
 @dataclass
 class NumberType:
     """``numpy.dtype(code, align, copy)``, which takes its byte order as a state."""
@@ -176,6 +184,10 @@ NUMPY: Names = {
     },
 }
 COMMON: Names = {
+    "builtins.set": Constructor(members),
+    "builtins.frozenset": Constructor(members),
+    "__builtin__.set": Constructor(members),  # the same in protocol 2
+    "__builtin__.frozenset": Constructor(members),
     "collections.OrderedDict": Constructor(ordered_dict),
     "torch._utils._rebuild_tensor_v2": Constructor(rebuild_tensor),
     "torch._utils._rebuild_parameter": Constructor(rebuild_parameter),
