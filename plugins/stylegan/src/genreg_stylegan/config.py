@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import pyarrow as pa
 from pydantic import AfterValidator, Field, model_validator
 
+from genreg.errors import UsageError
 from genreg.images import image_field
 from genreg.specs import Condition, Settings
 from genreg_torch.settings import TorchOptions
@@ -158,9 +159,9 @@ class Stylegan2Options(StyleganOptions, frozen=True):
 
 
 def columns(config: Stylegan2Config | Stylegan3Config) -> pa.Schema:
-    """A picture."""
+    """A picture; raises UsageError for channels that no picture has."""
     if config.image_channels not in (1, 3, 4):
-        raise ValueError(f"image_channels={config.image_channels}: pictures have 1, 3 or 4")
+        raise UsageError(f"image_channels={config.image_channels}: pictures have 1, 3 or 4 channels")
     return pa.schema([image_field("image", [config.resolution, config.resolution, config.image_channels])])
 
 

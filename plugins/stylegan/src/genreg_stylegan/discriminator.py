@@ -112,4 +112,5 @@ class Critic(nn.Module):
         scores: Tensor = self.b4(x, image)
         if self.mapping is None:
             return scores
-        return (scores * self.mapping(None, c)).sum(1, keepdim=True) / math.sqrt(self.cmap_dim)
+        kinds: Tensor = self.mapping(None, c)
+        return (scores * kinds).sum(1, keepdim=True) / math.sqrt(self.cmap_dim)

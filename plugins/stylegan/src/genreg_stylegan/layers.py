@@ -38,10 +38,10 @@ def binomial() -> Tensor:
     return row[:, None] * row[None, :]
 
 
-def blurred(x: Tensor, fir: Tensor, *, padding: int, stride: int = 1, gain: float = 1.0) -> Tensor:
+def blurred(x: Tensor, fir: Tensor, *, padding: int, gain: float = 1.0) -> Tensor:
     """x [n, c, h, w] convolved (not correlated) with the filter [k, k], zeros ``padding`` wide around it."""
     kernel = (fir * gain).flip(0, 1).to(x.dtype).expand(x.shape[1], 1, *fir.shape)
-    return F.conv2d(x, kernel, padding=padding, stride=stride, groups=x.shape[1])
+    return F.conv2d(x, kernel, padding=padding, groups=x.shape[1])
 
 
 def upsampled(x: Tensor, fir: Tensor) -> Tensor:
@@ -51,8 +51,8 @@ def upsampled(x: Tensor, fir: Tensor) -> Tensor:
 
 
 def downsampled(x: Tensor, fir: Tensor) -> Tensor:
-    """x [n, c, h, w] at half the size: the filter, then every other pixel."""
-    return blurred(x, fir, padding=1, stride=2)
+    """x [n, c, h, w] at half the size: the filter, then every other pixel (a stride's gradient is slow in bfloat16)."""
+    return blurred(x, fir, padding=1)[:, :, ::2, ::2]
 
 
 # ---- equalized layers: weights are stored N(0, 1), and scaled when used ----
@@ -113,7 +113,7 @@ class Conv(nn.Module):
             x = F.conv2d(blurred(x, self.resample_filter, padding=TAPS // 2), self.scaled, stride=2)
         if self.bias is None:
             return x * gain
-        return leaky(x + self.bias[:, None, None], SQRT2 * gain, self.clamp)
+        return leaky(x + self.bias[:, None, None].to(x.dtype), SQRT2 * gain, self.clamp)
 
     def doubled(self, x: Tensor, gain: float) -> Tensor:
         """A 1 x 1 convolution, then twice the size."""
@@ -143,9 +143,7 @@ class Mapping(nn.Module):
         self.embed = Dense(c_dim, embed) if c_dim else None
         widths = [z_dim + (embed if c_dim else 0), *[width] * (layers - 1), w_dim]
         for i in range(layers):
-            self.add_module(
-                f"fc{i}", Dense(widths[i], widths[i + 1], lr_multiplier=lr_multiplier, activated=True)
-            )
+            self.add_module(f"fc{i}", Dense(widths[i], widths[i + 1], lr_multiplier=lr_multiplier, activated=True))
         if averaged:
             self.register_buffer("w_avg", torch.zeros(w_dim))
 

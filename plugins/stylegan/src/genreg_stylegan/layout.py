@@ -1,7 +1,7 @@
 """How StyleGAN3 lays out its layers: rates, cutoffs, sizes, channels, filters. Numbers alone, no torch.
 
 Karras et al., "Alias-Free Generative Adversarial Networks" (2021), section 3 and appendix C. The cutoff f_c and the
-stopband f_t grow geometrically up to the critical layers; a filter passes what is below f_c and stops what is above f_t.
+stopband f_t grow geometrically up to the critical layers; a filter passes what is below f_c, and stops it above f_t.
 """
 
 from __future__ import annotations
@@ -119,10 +119,16 @@ def layers(config: Stylegan3Config) -> list[Layer]:
         critical = number >= config.num_layers - config.num_critical
         made.append(
             Layer(
-                number, stages[max(number - 1, 0)], stages[number], 1 if to_rgb else config.conv_kernel,
-                critical, to_rgb, config.filter_size, config.lrelu_upsampling,
+                number,
+                stages[max(number - 1, 0)],
+                stages[number],
+                1 if to_rgb else config.conv_kernel,
+                critical,
+                to_rgb,
+                config.filter_size,
+                config.lrelu_upsampling,
                 config.use_radial_filters and not critical,
-            )  # fmt: skip
+            )
         )
     return made
 

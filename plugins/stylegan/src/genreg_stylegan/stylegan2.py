@@ -28,12 +28,12 @@ def modulated(x: Tensor, weight: Tensor, style: Tensor, *, up: bool, demodulate:
     Demodulated, each output has the variance of its input. Scaling what goes in and what comes out is the same as
     scaling the weights, and needs no weights for each row. ``up`` makes twice the size and one pixel more, unfiltered.
     """
-    scaled = x * style[:, :, None, None]
+    scaled = x * style[:, :, None, None].to(x.dtype)
     if up:
         y = F.conv_transpose2d(scaled, weight.transpose(0, 1), stride=2)
     else:
         y = F.conv2d(scaled, weight, padding=weight.shape[2] // 2)
-    return y * demodulation(weight, style)[:, :, None, None] if demodulate else y
+    return y * demodulation(weight, style)[:, :, None, None].to(y.dtype) if demodulate else y
 
 
 def demodulation(weight: Tensor, style: Tensor) -> Tensor:
@@ -65,8 +65,8 @@ class StyledConv(nn.Module):
         if self.up:
             x = blurred(x, self.resample_filter, padding=TAPS // 2 - 1, gain=4.0)
         if noise is not None:
-            x = x + noise * self.noise_strength
-        return leaky(x + self.bias[:, None, None], SQRT2 * gain, self.clamp)
+            x = x + (noise * self.noise_strength).to(x.dtype)
+        return leaky(x + self.bias[:, None, None].to(x.dtype), SQRT2 * gain, self.clamp)
 
 
 class ToRGB(nn.Module):
@@ -114,7 +114,7 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor | None, image: Tensor | None, ws: Tensor, noise: list[Tensor | None]
     ) -> tuple[Tensor, Tensor | None]:
-        """Features and the picture so far, at twice the size; ws [n, 2 or 3, w_dim] and a noise for each convolution."""
+        """Features and the picture so far, at twice the size; ws [n, 2 or 3, w_dim], a noise for each convolution."""
         if x is None:
             x = self.conv1(self.const.expand(len(ws), -1, -1, -1), ws[:, 0], noise[0])
         elif self.residual:
@@ -164,14 +164,16 @@ class Synthesis(nn.Module):
         made, x, image, layer = [], None, None, 0
         for block in self.blocks:
             count = len(block.convs)
-            planes = [noise(layer + k, conv.resolution) if conv.use_noise else None for k, conv in enumerate(block.convs)]
+            planes = [
+                noise(layer + k, conv.resolution) if conv.use_noise else None for k, conv in enumerate(block.convs)
+            ]
             x, image = block(x, image, ws[:, layer : layer + count + 1], planes)
             layer += count
             made.append((x, image))
         return made
 
 
-def no_noise(layer: int, resolution: int) -> None:  # noqa: ARG001 - it is a Noise
+def no_noise(layer: int, resolution: int) -> None:
     """The noise of ``noise_mode=none``."""
 
 
@@ -189,7 +191,8 @@ class Generator2(nn.Module):
 
     def styles(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """z [n, z_dim] and c [n, c_dim] to W+ [n, num_ws, w_dim], all of its layers alike."""
-        return self.mapping(z, c)[:, None].expand(-1, self.config.num_ws, -1)
+        w: Tensor = self.mapping(z, c)
+        return w[:, None].expand(-1, self.config.num_ws, -1)
 
     def forward(self, z: Tensor, c: Tensor | None = None, noise: Noise | None = None) -> Tensor:
         """z [n, z_dim] to pictures [n, c, R, R]."""

@@ -82,7 +82,10 @@ def resampled_up(x: Tensor, fir: Tensor | None, factor: int, padding: tuple[int,
         return F.pad(x, (low, high, low, high))
     taps, channels, size = len(fir), x.shape[1], x.shape[2]
     kernel = (fir * factor).to(x.dtype)
-    tall, wide = kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1), kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1)
+    tall, wide = (
+        kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1),
+        kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1),
+    )
     whole = F.conv_transpose2d(x, tall, stride=(factor, 1), groups=channels)
     whole = F.conv_transpose2d(whole, wide, stride=(1, factor), groups=channels)
     low = padding[0] - (taps - 1)  # the convolution of all, cut to what the padding leaves of it
@@ -200,7 +203,8 @@ class Generator3(nn.Module):
 
     def styles(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """z [n, z_dim] and c [n, c_dim] to W+ [n, num_ws, w_dim], all of its layers alike."""
-        return self.mapping(z, c)[:, None].expand(-1, self.config.num_ws, -1)
+        w: Tensor = self.mapping(z, c)
+        return w[:, None].expand(-1, self.config.num_ws, -1)
 
     def forward(self, z: Tensor, c: Tensor | None = None, transform: Tensor | None = None) -> Tensor:
         """z [n, z_dim] to pictures [n, c, R, R]."""
