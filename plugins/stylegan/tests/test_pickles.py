@@ -198,7 +198,7 @@ HOSTILE = {
     "a long name": (b"c" + b"x" * 300 + b"\ny\n", "it names something in more than 256 letters"),
     "a size of no tuple": (named("torch", "Size") + b"]\x85R", "it has a size that is no tuple"),
     "a dictionary of arguments": (named("collections", "OrderedDict") + b"]\x85R", "makes a dictionary of arguments"),
-    "numbers that are objects": (named("numpy", "dtype") + text("O8") + b"\x89\x88\x87R", "NumPy type that is no number"),
+    "numbers that are objects": (named("numpy", "dtype") + text("O8") + b"\x89\x88\x87R", "type that is no number"),
     "a number of no bytes": (
         named("numpy._core.multiarray", "scalar") + named("numpy", "dtype") + text("f8") + b"\x85RC\x00\x86R",
         "a NumPy number whose bytes do not fit its type",

@@ -63,7 +63,17 @@ def generator_config(network: Module, *, alias_free: bool, settings: Mapping[str
 
 
 def discriminator_config(network: Module, resolution: int) -> Discriminator:
-    """The config of a discriminator, which shares the generator's resolution, classes and image channels."""
+    """The config of a discriminator, which shares the generator's resolution, classes and image channels.
+
+    Raises CheckpointError for an argument that is not known.
+    """
+    try:
+        return _discriminator(network, resolution)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error} (--only leaves the discriminator out)") from None
+
+
+def _discriminator(network: Module, resolution: int) -> Discriminator:
     given = network.arguments()
     mapping, epilogue = given.pop("mapping_kwargs", {}), given.pop("epilogue_kwargs", {})
     block = given.pop("block_kwargs", {})
@@ -92,7 +102,7 @@ def renamed(given: Mapping[str, Any], known: Mapping[str, str], whose: str) -> d
     strange = [name for name in given if name not in known and name not in UNUSED]
     if strange:
         raise CheckpointError(
-            f"the {whose} was made with {strange[0][:80]}={given[strange[0]]!r:.40}, which no StyleGAN2 or StyleGAN3 "
+            f"the {whose} was made with {strange[0]!r:.80}={given[strange[0]]!r:.40}, which no StyleGAN2 or StyleGAN3 "
             "takes: it is another network"
         )
     return {known[name]: value for name, value in given.items() if name in known}

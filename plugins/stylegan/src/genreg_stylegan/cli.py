@@ -45,4 +45,4 @@ def command(
         echo_json(done)
     else:
         beside = f", with {' and '.join(done['beside'])}" if done["beside"] else ""
-        click.echo(f"{output}: {done['family']}, {done['resolution']} pixels, {done['parameters']:,} numbers{beside}")
+        click.echo(f"{output}: {done['family']}, {done['resolution']} pixels, {done['numbers']:,} numbers{beside}")

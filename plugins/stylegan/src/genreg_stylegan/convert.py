@@ -7,7 +7,8 @@ it where the file has them. Tensors keep their bits; half precision becomes the 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +22,7 @@ from genreg.errors import CheckpointError, DataError
 from genreg.files import sha256
 from genreg_stylegan import rosinality, shapes
 from genreg_stylegan.arguments import Config, discriminator_config, generator_config
-from genreg_stylegan.config import DISCRIMINATOR, TRAINED, Stylegan2Config, Stylegan3Config, columns
+from genreg_stylegan.config import DISCRIMINATOR, TRAINED, Stylegan3Config, columns
 from genreg_stylegan.licensing import card
 from genreg_stylegan.officialfiles import Module, read_official
 from genreg_stylegan.pickles import PickleError
@@ -29,7 +30,18 @@ from genreg_stylegan.torchfiles import MAGIC_BYTES, Tensor, mapped, read_older, 
 
 Tensors = dict[str, Array]
 Which = Literal["G_ema", "G"]
+NAME = re.compile(r"[A-Za-z0-9_.]{1,200}")
+FLOATS = ("F32", "F16")
 WHOLE = ("state_dict", "params_ema", "model")  # keys under which people put a state dict
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What of a file is wanted, and what the user knows of it."""
+
+    network: Which
+    settings: Mapping[str, Any]
+    only: bool
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,11 @@ class Networks:
     def family(self) -> str:
         """The family that reads it."""
         return "stylegan3" if isinstance(self.config, Stylegan3Config) else "stylegan2"
+
+    @property
+    def numbers(self) -> int:
+        """How many the generator has, buffers among them."""
+        return sum(tensor.size for tensor in self.generator.values())
 
 
 def convert(
@@ -66,10 +83,10 @@ def convert(
     that is damaged or hostile, CheckpointError where the networks are not StyleGAN's, or ``folder`` is there.
     """
     checkpoints.refuse_existing_folder(folder, force=force)
-    found = read_networks(path, network=network, settings=settings or {})
-    beside = {} if only else {DISCRIMINATOR: found.discriminator, TRAINED: found.trained}
+    found = read_networks(path, network=network, settings=settings, only=only)
+    config = found.config
+    beside = {DISCRIMINATOR: found.discriminator, TRAINED: found.trained}
     written = {name: tensors for name, tensors in beside.items() if tensors is not None}
-    config = found.config if DISCRIMINATOR in written else found.config.model_copy(update={"discriminator": None})
     source = {"file": path.name, "sha256": sha256(path), "kind": found.kind, "network": network}
     saved = Checkpoint(
         folder, found.family, config.model_dump(mode="json"), _columns(found.config), training={"converted": source}
@@ -78,19 +95,21 @@ def convert(
     checkpoints.save(folder, saved, found.generator, text, beside=written, force=force)
     return {
         "folder": str(folder), "family": found.family, "resolution": config.resolution,
-        "parameters": sum(tensor.size for tensor in found.generator.values()), "beside": sorted(written),
+        "numbers": found.numbers, "beside": sorted(written),
         "license": license_name, "source": source, "notes": found.notes,
     }  # fmt: skip
 
 
-def read_networks(path: Path, *, network: Which = "G_ema", settings: Mapping[str, Any] | None = None) -> Networks:
+def read_networks(
+    path: Path, *, network: Which = "G_ema", settings: Mapping[str, Any] | None = None, only: bool = False
+) -> Networks:
     """The networks of a file of any known kind, compared with the architecture; raises as ``convert`` does."""
-    settings = settings or {}
+    asked = Asked(network, settings or {}, only)
     try:
         if path.suffix.lower() == ".safetensors":
-            found = _bare(_of_safetensors(path), "a state dict in safetensors", settings)
+            found = _bare(_of_safetensors(path), "a state dict in safetensors", asked)
         else:
-            found = _unpickled(path, network, settings)
+            found = _unpickled(path, asked)
         _refuse_unfit(path, found)
     except PickleError as error:
         raise DataError(f"{path} is refused, and nothing in it was run: {error}") from None
@@ -99,65 +118,68 @@ def read_networks(path: Path, *, network: Which = "G_ema", settings: Mapping[str
     return found
 
 
-def _unpickled(path: Path, network: Which, settings: Mapping[str, Any]) -> Networks:
+def _unpickled(path: Path, asked: Asked) -> Networks:
     data = mapped(path)
     head = bytes(data[: len(MAGIC_BYTES)])
     if head.startswith(b"PK\x03\x04"):
-        return _of_torch(read_zip(path, data), len(data), network, settings)
+        return _of_torch(read_zip(path, data), len(data), asked)
     if head == MAGIC_BYTES:
-        return _of_torch(read_older(data), len(data), network, settings)
+        return _of_torch(read_older(data), len(data), asked)
     if not head.startswith(b"\x80"):
         raise PickleError("it is neither a network pickle nor a file of PyTorch's, nor safetensors")
-    return _of_official(read_official(data), len(data), network, settings)
+    return _of_official(read_official(data), len(data), asked)
 
 
 # Each kind of file
 
 
-def _of_official(networks: Mapping[str, Module], size: int, network: Which, settings: Mapping[str, Any]) -> Networks:
+def _of_official(networks: Mapping[str, Module], size: int, asked: Asked) -> Networks:
+    network = asked.network
     if network not in networks:
         raise CheckpointError(f"it has no {network}; there are: {', '.join(networks)}")
     main = arrays(networks[network].tensors(), size)
     if not shapes.is_generator(_shapes(main)):
-        raise CheckpointError(f"{network} ({networks[network].class_name:.80}) is neither a StyleGAN2 nor a StyleGAN3")
-    config = generator_config(networks[network], alias_free=shapes.is_stylegan3(_shapes(main)), settings=settings)
-    critic = networks.get("D")
+        raise CheckpointError(
+            f"{network} ({networks[network].class_name!r:.80}) is neither a StyleGAN2 nor a StyleGAN3"
+        )
+    config = generator_config(networks[network], alias_free=shapes.is_stylegan3(_shapes(main)), settings=asked.settings)
+    critic = None if asked.only else networks.get("D")
     if critic is not None:
         config = config.model_copy(update={"discriminator": discriminator_config(critic, config.resolution)})
     return Networks(
         "network pickle of StyleGAN2-ADA or StyleGAN3", config, main,
-        arrays(networks["G"].tensors(), size) if network == "G_ema" and "G" in networks else None,
+        arrays(networks["G"].tensors(), size) if network == "G_ema" and "G" in networks and not asked.only else None,
         arrays(critic.tensors(), size) if critic is not None else None,
     )  # fmt: skip
 
 
-def _of_torch(value: Any, size: int, network: Which, settings: Mapping[str, Any]) -> Networks:
+def _of_torch(value: Any, size: int, asked: Asked) -> Networks:
     if not isinstance(value, dict):
         raise CheckpointError("it holds no state dict")
-    name = {"G_ema": "g_ema", "G": "g"}[network]
+    name = {"G_ema": "g_ema", "G": "g"}[asked.network]
     part = value.get(name)
     if isinstance(part, dict) and rosinality.is_rosinality(part):
-        return _of_rosinality(value, name, size, settings)
-    bare = next((value[key] for key in (network, *WHOLE) if isinstance(value.get(key), dict)), value)
-    return _bare(arrays(_tensors(bare), size), "a state dict in a file of PyTorch's", settings)
+        return _of_rosinality(value, name, size, asked)
+    bare = next((value[key] for key in (asked.network, *WHOLE) if isinstance(value.get(key), dict)), value)
+    return _bare(arrays(_tensors(bare), size), "a state dict in a file of PyTorch's", asked)
 
 
-def _of_rosinality(value: Mapping[str, Any], name: str, size: int, settings: Mapping[str, Any]) -> Networks:
+def _of_rosinality(value: Mapping[str, Any], name: str, size: int, asked: Asked) -> Networks:
     average = value.get("latent_avg")
     averages = arrays({"latent_avg": average}, size) if isinstance(average, Tensor) else {}
     main = rosinality.generator(arrays(_tensors(value[name]), size), averages.get("latent_avg"))
     notes = [] if averages else [f"it has no latent_avg: w_avg is the mean of {rosinality.AVERAGED:,} draws"]
-    config = shapes.config_of_shapes(_shapes(main), settings)
+    config = shapes.config_of_shapes(_shapes(main), asked.settings)
     trained = critic = None
-    if isinstance(value.get("d"), dict):
+    if isinstance(value.get("d"), dict) and not asked.only:
         critic = rosinality.discriminator(arrays(_tensors(value["d"]), size))
         config = config.model_copy(update={"discriminator": shapes.discriminator_of_shapes(_shapes(critic))})
-    if name == "g_ema" and isinstance(value.get("g"), dict):
+    if name == "g_ema" and isinstance(value.get("g"), dict) and not asked.only:
         trained = rosinality.generator(arrays(_tensors(value["g"]), size), main["mapping.w_avg"])
     return Networks("checkpoint of rosinality's StyleGAN2", config, main, trained, critic, notes)
 
 
-def _bare(tensors: Tensors, kind: str, settings: Mapping[str, Any]) -> Networks:
+def _bare(tensors: Tensors, kind: str, asked: Asked) -> Networks:
     if rosinality.is_rosinality(tensors):
         tensors = rosinality.generator(tensors, None)
     elif not shapes.is_generator(_shapes(tensors)):
@@ -166,22 +188,21 @@ def _bare(tensors: Tensors, kind: str, settings: Mapping[str, Any]) -> Networks:
             "its tensors are no generator of StyleGAN2 or StyleGAN3 in the layout of published files or rosinality's "
             f"({len(tensors)} tensors, such as {first[:80]})"
         )
-    config = shapes.config_of_shapes(_shapes(tensors), settings)
+    config = shapes.config_of_shapes(_shapes(tensors), asked.settings)
     notes = [
         f"shapes do not tell {name}: taken as {getattr(config, name) or 'none'}; --set {name}=… if it is another"
         for name in shapes.UNTOLD
-        if name not in settings
+        if name not in asked.settings
     ]
     return Networks(kind, config, tensors, notes=notes)
 
 
 def _of_safetensors(path: Path) -> Tensors:
     weights = Weights.open(path)
-    strange = next(
-        (f"{name} is {kind}" for name, (_, kind) in weights.header.items() if kind not in ("F32", "F16")), None
-    )
+    _refuse_strange_names(weights.header)
+    strange = next((f"{name} is {kind}" for name, (_, kind) in weights.header.items() if kind not in FLOATS), None)
     if strange:
-        raise CheckpointError(f"{strange[:120]}, and networks are F32 or F16")
+        raise CheckpointError(f"{strange}, and networks are {' or '.join(FLOATS)}")
     return {name: _single(name, weights.numpy(name)) for name in weights.header}
 
 
@@ -189,12 +210,18 @@ def _of_safetensors(path: Path) -> Tensors:
 
 
 def _tensors(value: Mapping[Any, Any]) -> dict[str, Tensor]:
-    strange = next(
-        (name for name, one in value.items() if not (isinstance(name, str) and isinstance(one, Tensor))), None
-    )
+    """A state dict; raises CheckpointError for what is no tensor, or has a name that no module gives."""
+    _refuse_strange_names(value)
+    strange = next((name for name, one in value.items() if not isinstance(one, Tensor)), None)
     if strange is not None:
-        raise CheckpointError(f"{str(strange)[:80]!r} in its state dict is no tensor")
+        raise CheckpointError(f"{strange} in its state dict is no tensor")
     return dict(value)
+
+
+def _refuse_strange_names(names: Iterable[Any]) -> None:
+    strange = next((name for name in names if not (isinstance(name, str) and NAME.fullmatch(name))), None)
+    if strange is not None:
+        raise CheckpointError(f"it has a tensor named {strange!r:.80}, and no module gives such a name")
 
 
 def arrays(tensors: Mapping[str, Tensor], size: int) -> Tensors:
@@ -231,12 +258,11 @@ def _refuse_unfit(path: Path, found: Networks) -> None:
     import torch
 
     from genreg_stylegan.discriminator import Critic
-    from genreg_stylegan.stylegan2 import Generator2
-    from genreg_stylegan.stylegan3 import Generator3
+    from genreg_stylegan.model import generator_of
 
     config = found.config
     with torch.device("meta"):
-        generator = Generator2(config) if isinstance(config, Stylegan2Config) else Generator3(config)
+        generator = generator_of(config)
         critic = Critic(config, config.resolution) if found.discriminator is not None else None
     for tensors, network in ((found.generator, generator), (found.trained, generator), (found.discriminator, critic)):
         if tensors is not None and network is not None:

@@ -31,8 +31,9 @@ class Module:
     def arguments(self) -> dict[str, Any]:
         """The keywords that its constructor was given, as text, numbers, lists and mappings of them."""
         given = self.state.get("_init_kwargs", {})
-        if self.state.get("_init_args", ()) != () or not isinstance(given, dict):
-            raise PickleError(f"{self.class_name} was made with arguments that have no names")
+        unnamed = self.state.get("_init_args", ())
+        if not isinstance(unnamed, tuple) or unnamed or not isinstance(given, dict):
+            raise PickleError(f"{self.class_name!r:.80} was made with arguments that have no names")
         return {str(name): _plain(value, ARGUMENT_LEVELS) for name, value in given.items()}
 
     def part(self, *path: str) -> Mapping[str, Any]:
@@ -67,7 +68,7 @@ class Module:
         found = self.state.get(kind, {})
         names = list(found) if isinstance(found, dict) else [None]
         if not all(isinstance(name, str) and PART.fullmatch(name) for name in names):
-            raise PickleError(f"the {kind} of {self.class_name[:80]} are not named as a module's are")
+            raise PickleError(f"the {kind} of {self.class_name!r:.80} are not named as a module's are")
         return list(found.items())
 
 

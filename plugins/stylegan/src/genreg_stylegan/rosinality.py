@@ -40,7 +40,7 @@ def generator(found: Mapping[str, Array], latent_avg: Array | None) -> dict[str,
             continue
         ours = _generator_name(name)
         if ours is None:
-            raise CheckpointError(f"{name[:80]} is no part of rosinality's generator")
+            raise CheckpointError(f"{name} is no part of rosinality's generator")
         made[ours] = _without_ones(ours, tensor)
     _add_filters(made)
     _check_mapping(made)
@@ -135,7 +135,7 @@ def discriminator(found: Mapping[str, Array]) -> dict[str, Array]:
             continue
         ours = _discriminator_name(name, largest)
         if ours is None:
-            raise CheckpointError(f"{name[:80]} is no part of rosinality's discriminator")
+            raise CheckpointError(f"{name} is no part of rosinality's discriminator")
         made[ours] = tensor
     for place in {name.rpartition(".")[0] for name in made}:
         if not place.startswith(("b4.fc", "b4.out")):

@@ -87,16 +87,15 @@ def rebuild_tensor(arguments: tuple[Any, ...]) -> Tensor:
     match arguments:
         case (Storage() as storage, int(offset), tuple(shape), tuple(strides), *_) if len(shape) == len(strides):
             if _lies_within(storage.count, offset, shape, strides):
-                return Tensor(storage, offset, shape, strides)
+                apart = tuple(step if length > 1 else 1 for length, step in zip(shape, strides, strict=True))
+                return Tensor(storage, offset, shape, apart)
     raise PickleError("it has a tensor that does not lie within its storage")
 
 
 def _lies_within(count: int, offset: int, shape: tuple[Any, ...], strides: tuple[Any, ...]) -> bool:
     whole = all(type(number) is int and number >= 0 for number in (offset, *shape, *strides))
-    if not whole or len(shape) > MOST_AXES:
+    if not whole or len(shape) > MOST_AXES or 0 in shape:
         return False
-    if 0 in shape:
-        return True
     last = offset + sum((length - 1) * step for length, step in zip(shape, strides, strict=True))
     return bool(math.prod(shape) <= count and last < count)
 
@@ -231,11 +230,15 @@ def read_older(data: memoryview, *, names: Names = TORCH, budget: Budget | None 
         case _:
             raise PickleError("it is no PyTorch file of a format that is known, or one of a big-endian machine")
     value, at = read(data, names, start=at, persistent=lambda asked: _storage(asked, storages), budget=budget)
-    keys, at = read(data, {}, start=at, budget=budget)
-    if not isinstance(keys, list) or len(keys) != len(storages) or set(map(str, keys)) != set(storages):
+    order, at = read(data, {}, start=at, budget=budget)
+    if (
+        not isinstance(order, list)
+        or not all(isinstance(one, str) for one in order)
+        or sorted(order) != sorted(storages)
+    ):
         raise PickleError("the storages that follow are not those that its tensors name")
-    for key in keys:
-        at = _fill(storages[str(key)], data, at)
+    for one in order:
+        at = _fill(storages[one], data, at)
     if at != len(data):
         raise PickleError(f"it has {len(data) - at:,} bytes behind its end")
     return value
