@@ -102,7 +102,8 @@ def network(
             modules[path] = {
                 "training": False, "_parameters": OrderedDict(), "_buffers": OrderedDict(), "_modules": OrderedDict(),
                 "_non_persistent_buffers_set": set(), "_forward_hooks": OrderedDict(), "_init_args": (),
-                "_init_kwargs": {}, "in_size": np.array([4, 4]), "gain": np.float64(1.5), **(attributes or {}).get(path, {}),
+                "_init_kwargs": {}, "in_size": np.array([4, 4]), "gain": np.float64(1.5),
+                **(attributes or {}).get(path, {}),
             }  # fmt: skip
             if path:
                 above, _, own = path.rpartition(".")
