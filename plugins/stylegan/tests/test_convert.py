@@ -28,6 +28,7 @@ from safetensors.torch import save_file
 
 from genreg.checkpoint import read
 from genreg.errors import CheckpointError, DataError, GenregError, UsageError
+from genreg_stylegan.arguments import SYNTHESIS3
 from genreg_stylegan.config import DISCRIMINATOR, TRAINED, Discriminator, Stylegan2Config, Stylegan3Config
 from genreg_stylegan.convert import convert, read_networks
 from genreg_stylegan.discriminator import Critic
@@ -320,6 +321,46 @@ def test_a_network_that_does_not_fit_is_told_by_name(tmp_path, what):
     assert message in refusal(path, CheckpointError)
 
 
+IMPOSSIBLE = {
+    "a filter of many taps": (
+        {"filter_size": 64, "lrelu_upsampling": 16},
+        "its filters would have 1,024 taps, and 128 are",
+    ),
+    "a stopband of nothing": ({"first_stopband": 1e-300}, "its arguments describe layers that cannot be: "),
+    "no layers": ({"num_layers": 0}, "num_layers=0: Input should be greater than or equal to 1"),
+}
+
+
+@pytest.mark.parametrize("what", IMPOSSIBLE)
+def test_a_network_that_cannot_be_is_told(tmp_path, what):
+    arguments, message = IMPOSSIBLE[what]
+    path = generator_pickle(tmp_path / "x.pkl", CONFIGS["r"], **arguments)
+    assert message in refusal(path, CheckpointError)
+
+
+NUMBERS = st.sampled_from([0, 1, 2, 3, 7, 16, 64, 65, 4096, 2**31, 2**100, -1, 0.5, 1e-300, 1e300, float("inf")])
+VALUES = NUMBERS | st.sampled_from([None, True, "", "skip", "lrelu", (), [1, 3, 3, 1], {}, {"num_layers": 2}])
+ARGUMENTS = st.sampled_from(["img_resolution", "channel_base", "conv_clamp", "mapping_kwargs", "z_dim", *SYNTHESIS3])
+
+
+@given(st.dictionaries(ARGUMENTS, VALUES, min_size=1, max_size=3), st.sampled_from(["t", "r"]))
+@settings(max_examples=150, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_arguments_are_a_network_or_refused(tmp_path, arguments, name):
+    tensors = {"mapping.fc0.weight": torch.ones(6, 8), "synthesis.input.freqs": torch.ones(8, 2)}
+    refusal(generator_pickle(tmp_path / "x.pkl", CONFIGS[name], tensors, **arguments), GenregError)
+
+
+@given(st.dictionaries(st.sampled_from([
+    "mapping.w_avg", "mapping.fc0.weight", "mapping.fc1.weight", "mapping.embed.weight", "synthesis.b4.const",
+    "synthesis.b4.conv1.weight", "synthesis.b8.conv1.weight", "synthesis.b8.torgb.weight", "synthesis.input.freqs",
+    "synthesis.L0_9_8.weight", "synthesis.L1_16_3.weight", "synthesis.L0_9_8.down_filter",
+]), st.lists(st.integers(1, 9), max_size=4)))  # fmt: skip
+@settings(max_examples=150, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_shapes_are_a_network_or_refused(tmp_path, shapes):
+    save_file({name: torch.zeros(shape) for name, shape in shapes.items()}, tmp_path / "x.safetensors")
+    refusal(tmp_path / "x.safetensors", GenregError)
+
+
 def test_a_discriminator_of_another_size_is_told(tmp_path):
     config = CONFIGS["skip"]
     generator = network(tensors_of(generator_of(config)), arguments_of(config, nested=True))
@@ -376,7 +417,10 @@ def trees() -> dict[str, object]:
     deep = StandIn("Part", {})
     for _ in range(18):
         deep = StandIn("Part", {"_modules": {"m": deep}})
+    crowd = {f"p{k}": None for k in range(1000)}
+    herd = StandIn("Part", {"_modules": {f"m{k}": StandIn("Part", {"_parameters": crowd}) for k in range(200)}})
     return {
+        "it takes more steps to build": herd,
         "is no module, or one that is in several places": wide,
         "its modules nest more than 16 levels deep": deep,
         "synthesis is no module": StandIn("Part", {"_modules": {"synthesis": 3}}),
@@ -763,6 +807,21 @@ def test_a_file_of_rosinality_gives_the_same_networks(tmp_path, newer):
     )
 
 
+def test_a_discriminator_of_rosinality_that_is_not_whole_is_told(tmp_path):
+    config = CONFIGS["skip"].model_copy(update={"z_dim": 6})
+    whole = critic_as_rosinality(tensors_of(Critic(config, 16)))
+    generator = as_rosinality(tensors_of(generator_of(config)))
+    for name, message in (
+        ("final_conv.0.weight", "no whole discriminator: 'b4.conv.weight' is missing"),
+        ("convs.1.conv1.1.bias", "b16.conv0.bias is missing"),
+    ):
+        left = {key: one for key, one in whole.items() if key != name}
+        torch.save({"g_ema": generator, "d": left}, tmp_path / "x.pt")
+        assert message in refusal(tmp_path / "x.pt", CheckpointError)
+    torch.save({"g_ema": generator, "d": {**whole, "stddev.x": torch.ones(1)}}, tmp_path / "x.pt")
+    assert "stddev.x is no part of rosinality's discriminator" in refusal(tmp_path / "x.pt", CheckpointError)
+
+
 def test_an_average_that_is_missing_is_computed_as_the_mapping_network_would(tmp_path):
     from genreg.random import Stream, normal
 
@@ -787,6 +846,10 @@ ROSINALITY = {
     "noise of two planes": (
         {"noises.noise_0": torch.ones(1, 2, 4, 4)},
         "noise_const is F32 [1, 2, 4, 4], expected F32 [4, 4]",
+    ),
+    "a mapping of millions": (
+        {"style.1.weight": torch.ones(1, 65_537)},
+        "style.1 takes 65,537 numbers, and 65,536 are",
     ),
     "a mapping that breaks": (
         {"style.2.weight": torch.ones(6, 5)},

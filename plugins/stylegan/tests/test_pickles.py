@@ -276,6 +276,14 @@ def test_text_has_a_bound_of_its_own_and_streams_within_a_stream_share_it():
     assert "more steps" in refusal(program, budget=shared)
 
 
+def test_what_constructors_may_copy_is_paid_for():
+    """One long list, made a set a thousand times: four opcodes each, and a thousand members."""
+    program = b"\x80\x04(" + named("builtins", "set") + b"q\x01](" + b"K\x05" * 1000 + b"e\x85q\x02"
+    program += b"h\x01h\x02R" * 1000 + b"t."
+    assert len(program) < 10_000
+    assert "more steps" in refusal(program, budget=Budget(steps=100_000))
+
+
 def test_a_constructor_gets_what_the_file_says_and_nothing_else():
     asked = []
     names = {"any.thing": Constructor(lambda arguments: asked.append(arguments) or len(asked))}

@@ -23,6 +23,7 @@ from genreg.files import sha256
 from genreg_stylegan import rosinality, shapes
 from genreg_stylegan.arguments import Config, discriminator_config, generator_config
 from genreg_stylegan.config import DISCRIMINATOR, TRAINED, Stylegan3Config, columns
+from genreg_stylegan.layout import layers
 from genreg_stylegan.licensing import card
 from genreg_stylegan.officialfiles import Module, read_official
 from genreg_stylegan.pickles import PickleError
@@ -31,6 +32,7 @@ from genreg_stylegan.torchfiles import MAGIC_BYTES, Tensor, mapped, read_older, 
 Tensors = dict[str, Array]
 Which = Literal["G_ema", "G"]
 NAME = re.compile(r"[A-Za-z0-9_.]{1,200}")
+MOST_TAPS = 128  # of a filter of StyleGAN3: published networks have 24
 FLOATS = ("F32", "F16")
 WHOLE = ("state_dict", "params_ema", "model")  # keys under which people put a state dict
 
@@ -253,6 +255,16 @@ def _columns(config: Config) -> Any:
 # Comparing
 
 
+def _refuse_long_filters(config: Stylegan3Config) -> None:
+    """Raise CheckpointError for filters that no network has, before they are computed."""
+    try:
+        longest = max(max(layer.up_taps, layer.down_taps) for layer in layers(config))
+    except (ArithmeticError, ValueError) as error:
+        raise CheckpointError(f"its arguments describe layers that cannot be: {error}") from None
+    if longest > MOST_TAPS:
+        raise CheckpointError(f"its filters would have {longest:,} taps, and {MOST_TAPS} are the most")
+
+
 def _refuse_unfit(path: Path, found: Networks) -> None:
     """Compare all names and shapes with the networks that the config describes; raises CheckpointError."""
     import torch
@@ -261,9 +273,14 @@ def _refuse_unfit(path: Path, found: Networks) -> None:
     from genreg_stylegan.model import generator_of
 
     config = found.config
-    with torch.device("meta"):
-        generator = generator_of(config)
-        critic = Critic(config, config.resolution) if found.discriminator is not None else None
+    if isinstance(config, Stylegan3Config):
+        _refuse_long_filters(config)
+    try:
+        with torch.device("meta"), np.errstate(all="ignore"):  # of an absurd stopband
+            generator = generator_of(config)
+            critic = Critic(config, config.resolution) if found.discriminator is not None else None
+    except (ArithmeticError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"its arguments describe a network that cannot be: {error}") from None
     for tensors, network in ((found.generator, generator), (found.trained, generator), (found.discriminator, critic)):
         if tensors is not None and network is not None:
             wanted = {name: (tuple(tensor.shape), "F32") for name, tensor in network.state_dict().items()}

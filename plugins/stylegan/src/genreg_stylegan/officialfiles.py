@@ -17,7 +17,8 @@ from genreg_stylegan.torchfiles import COMMON, STORAGE_TYPES, Storage, Tensor, o
 
 NETWORKS = ("G_ema", "G", "D")
 DEEPEST_MODULE = 16
-ARGUMENT_LEVELS, MOST_ARGUMENTS = 2, 64  # mapping_kwargs and the like hold numbers and short lists
+ARGUMENT_LEVELS, MOST_ARGUMENTS = 3, 64  # mapping_kwargs and the like hold numbers and short lists
+MOST_ENTRIES = 100_000  # parameters, buffers and modules, with those that are None
 PART = re.compile(r"[A-Za-z0-9_]{1,64}")  # of a tensor's name, between dots
 
 
@@ -34,7 +35,8 @@ class Module:
         unnamed = self.state.get("_init_args", ())
         if not isinstance(unnamed, tuple) or unnamed or not isinstance(given, dict):
             raise PickleError(f"{self.class_name!r:.80} was made with arguments that have no names")
-        return {str(name): _plain(value, ARGUMENT_LEVELS) for name, value in given.items()}
+        plain: dict[str, Any] = _plain(given, ARGUMENT_LEVELS)
+        return plain
 
     def part(self, *path: str) -> Mapping[str, Any]:
         """The state of the module at that path; empty where there is none."""
@@ -45,27 +47,30 @@ class Module:
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters and persistent buffers of the whole tree, named as a state dict names them."""
-        return dict(self._walk("", {id(self)}))
+        return dict(self._walk("", {id(self)}, Budget(MOST_ENTRIES)))
 
-    def _walk(self, prefix: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
+    def _walk(self, prefix: str, seen: set[int], budget: Budget) -> Iterator[tuple[str, Tensor]]:
         if prefix.count(".") > DEEPEST_MODULE:
             raise PickleError(f"its modules nest more than {DEEPEST_MODULE} levels deep")
-        fleeting = self.state.get("_non_persistent_buffers_set", set())
+        fleeting = self.state.get("_non_persistent_buffers_set", ())
+        if not isinstance(fleeting, set | frozenset):
+            fleeting = ()
         for kind in ("_parameters", "_buffers"):
-            for name, tensor in self._part(kind):
+            for name, tensor in self._part(kind, budget):
                 if tensor is None or (kind == "_buffers" and name in fleeting):
                     continue
                 if not isinstance(tensor, Tensor):
                     raise PickleError(f"{prefix}{name} is no tensor")
                 yield prefix + name, tensor
-        for name, module in self._part("_modules"):
+        for name, module in self._part("_modules", budget):
             if not isinstance(module, Module) or id(module) in seen:
                 raise PickleError(f"{prefix}{name} is no module, or one that is in several places")
             seen.add(id(module))
-            yield from module._walk(f"{prefix}{name}.", seen)
+            yield from module._walk(f"{prefix}{name}.", seen, budget)
 
-    def _part(self, kind: str) -> list[tuple[str, Any]]:
+    def _part(self, kind: str, budget: Budget) -> list[tuple[str, Any]]:
         found = self.state.get(kind, {})
+        budget.step(len(found) if isinstance(found, dict) else 1)
         names = list(found) if isinstance(found, dict) else [None]
         if not all(isinstance(name, str) and PART.fullmatch(name) for name in names):
             raise PickleError(f"the {kind} of {self.class_name!r:.80} are not named as a module's are")

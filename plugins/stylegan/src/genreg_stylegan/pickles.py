@@ -37,9 +37,9 @@ class Budget:
     steps: int = 1_000_000  # opcodes: the largest network files have some tens of thousands
     text: int = 64 << 20  # bytes
 
-    def step(self) -> None:
-        """Pay for one opcode."""
-        self.steps -= 1
+    def step(self, count: int = 1) -> None:
+        """Pay for one opcode, or for as many objects as are gone through at once."""
+        self.steps -= count
         if self.steps < 0:
             raise PickleError("it takes more steps to build than the file of any network")
 
@@ -263,6 +263,7 @@ class _Machine:
         callee, arguments = self.pops(2)
         if not isinstance(callee, Constructor) or not isinstance(arguments, tuple):
             raise PickleError("it calls what is no constructor of this format")
+        self.budget.step(sum(len(one) for one in arguments if isinstance(one, list | tuple | dict)))  # it may copy them
         self.push(callee.make(arguments))
 
     def build(self) -> None:

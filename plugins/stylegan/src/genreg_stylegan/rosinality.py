@@ -23,6 +23,7 @@ LAYER = {
     "activate.bias": "bias", "noise.weight": "noise_strength",
 }  # fmt: skip
 TO_RGB = {name: ours for name, ours in LAYER.items() if name.startswith("conv.")} | {"bias": "bias"}
+WIDEST = 1 << 16  # numbers of z
 AVERAGED = 4096  # draws of z whose mean is w_avg where the file has none, as its own scripts do
 
 
@@ -102,6 +103,8 @@ def _add_filters(made: dict[str, Array]) -> None:
 def _check_mapping(made: Mapping[str, Array]) -> None:
     """Raise CheckpointError where the mapping network cannot be followed from z to w."""
     width = made["mapping.fc0.weight"].shape[-1:]
+    if width > (WIDEST,):
+        raise CheckpointError(f"style.1 takes {width[0]:,} numbers, and {WIDEST:,} are the most")
     for layer in range(_mapping_layers(made)):
         weight, bias = (made.get(f"mapping.fc{layer}.{kind}", np.empty(0)) for kind in ("weight", "bias"))
         if weight.ndim != 2 or weight.shape[1:] != width or bias.shape != weight.shape[:1]:
@@ -115,13 +118,19 @@ def _mapping_layers(made: Mapping[str, Array]) -> int:
 
 def mean_style(made: Mapping[str, Array]) -> Array:
     """The mean of w over AVERAGED draws of z, for a file that has none: float32 [w_dim]."""
-    w = normal(np.arange(AVERAGED, dtype=np.uint64), (made["mapping.fc0.weight"].shape[1],), stream=Stream.PRIOR)
+    seeds = np.arange(AVERAGED, dtype=np.uint64).reshape(-1, 64)
+    return np.asarray(np.mean([_styles(made, some).mean(0) for some in seeds], axis=0), np.float32)
+
+
+def _styles(made: Mapping[str, Array], seeds: Array) -> Array:
+    """w of seeds: float64 [n, w_dim]."""
+    w = normal(seeds, (made["mapping.fc0.weight"].shape[1],), stream=Stream.PRIOR)
     w = w / np.sqrt(np.square(w).mean(1, keepdims=True) + 1e-8)
     for layer in range(_mapping_layers(made)):
         weight, bias = (made[f"mapping.fc{layer}.{kind}"].astype(np.float64) for kind in ("weight", "bias"))
         w = w @ weight.T * (0.01 / math.sqrt(weight.shape[1])) + 0.01 * bias
         w = np.where(w < 0, 0.2 * w, w) * math.sqrt(2)
-    return np.asarray(w.mean(0), np.float32)
+    return np.asarray(w)
 
 
 def discriminator(found: Mapping[str, Array]) -> dict[str, Array]:

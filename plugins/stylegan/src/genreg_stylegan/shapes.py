@@ -36,8 +36,8 @@ def config_of_shapes(shapes: Shapes, settings: Mapping[str, Any]) -> Config:
         if is_stylegan3(shapes):
             return _stylegan3(shapes, told(Stylegan3Config, settings))
         return _stylegan2(shapes, told(Stylegan2Config, settings))
-    except (KeyError, ValueError, IndexError) as error:
-        raise CheckpointError(f"the tensors are no whole generator: {error} is missing or has another shape") from None
+    except (KeyError, ValueError, IndexError, ArithmeticError) as error:
+        raise CheckpointError(f"its tensors are no whole generator: {error} is missing or has another shape") from None
 
 
 def _mapping(shapes: Shapes) -> dict[str, Any]:
@@ -84,6 +84,15 @@ def channels(found: Mapping[int, int]) -> dict[str, int]:
 
 def discriminator_of_shapes(shapes: Shapes) -> Discriminator:
     """The same for a discriminator; the group of its minibatch deviation is taken as 4."""
+    try:
+        return _discriminator(shapes)
+    except (KeyError, ValueError, IndexError, ArithmeticError) as error:
+        raise CheckpointError(
+            f"its tensors are no whole discriminator: {error} is missing or has another shape"
+        ) from None
+
+
+def _discriminator(shapes: Shapes) -> Discriminator:
     sizes = sorted(int(found[1]) for name in shapes if (found := re.fullmatch(r"b(\d{1,5})\.conv0\.weight", name)))
     widths = {size: shapes[f"b{size}.conv0.weight"][0] for size in sizes} | {4: shapes["b4.conv.weight"][0]}
     residual = any(name.endswith(".skip.weight") for name in shapes)
