@@ -6,8 +6,9 @@ opcodes that build data, and looks names up in a table: what is not in the table
 for a small function of this package that makes an inert record.
 
 It is bounded. A program of at most ``Budget.steps`` opcodes is followed, each of which adds at most one object, so that
-objects take some 250 MB at the worst; text takes at most ``Budget.text`` bytes in the file; bytes are not copied but
-remain views of the file; numbers have at most 16 bytes; what is built nests at most ``DEEPEST`` deep.
+objects take at most 250 MB; text takes at most ``Budget.text`` bytes in the file, four times that in memory; bytes are
+not copied but remain views of the file; numbers have at most 16 bytes; what is built nests at most ``DEEPEST`` deep.
+The largest files that are refused for that took 1.4 seconds.
 """
 
 from __future__ import annotations
