@@ -270,12 +270,12 @@ WRONG = {
     "a tensor is missing": (
         without("synthesis.b8.conv0.bias"),
         {},
-        "FILE: does not fit its config: synthesis.b8.conv0.bias is missing",
+        "FILE: the generator does not fit its config: synthesis.b8.conv0.bias is missing",
     ),
     "a tensor too many": (
         replaced("synthesis.b8.extra", torch.ones(2)),
         {},
-        "FILE: does not fit its config: synthesis.b8.extra is not expected",
+        "FILE: the generator does not fit its config: synthesis.b8.extra is not expected",
     ),
     "w_avg of another width": (
         replaced("mapping.w_avg", torch.ones(5)),
@@ -432,6 +432,19 @@ def trees() -> dict[str, object]:
 @pytest.mark.parametrize("message", trees())
 def test_a_tree_that_is_none_is_refused(tmp_path, message):
     assert message in refusal(pickled(tmp_path / "x.pkl", G_ema=trees()[message]))
+
+
+def test_attributes_that_are_no_plain_values_are_refused_and_not_spelled(tmp_path):
+    """What doubles 60 times would take for ever to be written into a message."""
+    config, twice = CONFIGS["skip"], ()
+    for _ in range(60):
+        twice = (twice, twice)
+    tensors, arguments = tensors_of(generator_of(config)), arguments_of(config, nested=True)
+    for attributes in ({"mapping": {"w_avg_beta": twice}}, {"synthesis.b4.conv1": {"conv_clamp": twice}}):
+        path = pickled(tmp_path / "x.pkl", G_ema=network(tensors, arguments, attributes))
+        assert "it has a network whose arguments are no plain values" in refusal(path)
+    crooked = pickled(tmp_path / "x.pkl", G_ema=network(tensors, arguments), D=StandIn("D", {"_modules": [1]}))
+    assert "the _modules of 'D' are not named as a module's are" in refusal(crooked)
 
 
 def test_arguments_that_are_no_plain_values_are_refused(tmp_path):
@@ -813,7 +826,10 @@ def test_a_discriminator_of_rosinality_that_is_not_whole_is_told(tmp_path):
     generator = as_rosinality(tensors_of(generator_of(config)))
     for name, message in (
         ("final_conv.0.weight", "no whole discriminator: 'b4.conv.weight' is missing"),
-        ("convs.1.conv1.1.bias", "b16.conv0.bias is missing"),
+        (
+            "convs.1.conv1.1.bias",
+            "FILE: the discriminator (--only leaves it out) does not fit its config: b16.conv0.bias is",
+        ),
     ):
         left = {key: one for key, one in whole.items() if key != name}
         torch.save({"g_ema": generator, "d": left}, tmp_path / "x.pt")

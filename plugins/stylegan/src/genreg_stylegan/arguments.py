@@ -51,12 +51,10 @@ def generator_config(network: Module, *, alias_free: bool, settings: Mapping[str
         **renamed({**given, **_mapping(nested)}, {**GENERATOR, **known}, "generator"),
         **renamed(_mapping(mapping), MAPPING, "mapping network"),
     }
-    layers = network.part("synthesis").get("_modules")
-    first = next((name for name in layers if name.startswith("L0_")), "") if isinstance(layers, dict) else ""
-    layer = network.part("synthesis", first) if alias_free else network.part("synthesis", "b4", "conv1")
-    found |= {"conv_clamp": layer["conv_clamp"]} if "conv_clamp" in layer else {}
-    average = network.part("mapping")
-    found |= {"w_avg_beta": average["w_avg_beta"]} if average.get("w_avg_beta") is not None else {}
+    first = next((name for name in network.tensors() if name.startswith("synthesis.L0_")), "..").split(".")[1]
+    found |= _clamp(network.part("synthesis", *([first] if alias_free else ["b4", "conv1"])))
+    beta = network.part("mapping").attribute("w_avg_beta")
+    found |= {} if beta is None else {"w_avg_beta": beta}
     kind = Stylegan3Config if alias_free else Stylegan2Config
     made: Config = checked(kind, {**found, **told(kind, settings)})
     return made
@@ -88,8 +86,13 @@ def _discriminator(network: Module, resolution: int) -> Discriminator:
         **renamed(_mapping(mapping), MAPPING, "discriminator's mapping network"),
     }
     found.pop("w_avg_beta", None)
-    layer = network.part(f"b{resolution}", "conv0")
-    return checked(Discriminator, found | ({"conv_clamp": layer["conv_clamp"]} if "conv_clamp" in layer else {}))
+    made: Discriminator = checked(Discriminator, found | _clamp(network.part(f"b{resolution}", "conv0")))
+    return made
+
+
+def _clamp(layer: Module) -> dict[str, Any]:
+    """The clamp of a layer as an argument, where the layer has any, none among them."""
+    return {"conv_clamp": layer.attribute("conv_clamp")} if "conv_clamp" in layer.state else {}
 
 
 def told(config: type[Config], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -281,7 +281,14 @@ def _refuse_unfit(path: Path, found: Networks) -> None:
             critic = Critic(config, config.resolution) if found.discriminator is not None else None
     except (ArithmeticError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"its arguments describe a network that cannot be: {error}") from None
-    for tensors, network in ((found.generator, generator), (found.trained, generator), (found.discriminator, critic)):
+    for whose, tensors, network in (
+        ("the generator", found.generator, generator),
+        ("the generator that was not averaged (--only leaves it out)", found.trained, generator),
+        ("the discriminator (--only leaves it out)", found.discriminator, critic),
+    ):
         if tensors is not None and network is not None:
             wanted = {name: (tuple(tensor.shape), "F32") for name, tensor in network.state_dict().items()}
-            Weights(path, {name: (tensor.shape, "F32") for name, tensor in tensors.items()}).expect(wanted)
+            try:
+                Weights(path, {name: (tensor.shape, "F32") for name, tensor in tensors.items()}).expect(wanted)
+            except CheckpointError as error:
+                raise CheckpointError(str(error).replace(str(path), whose, 1)) from None

@@ -38,12 +38,18 @@ class Module:
         plain: dict[str, Any] = _plain(given, ARGUMENT_LEVELS)
         return plain
 
-    def part(self, *path: str) -> Mapping[str, Any]:
-        """The state of the module at that path; empty where there is none."""
-        module: Any = self
+    def part(self, *path: str) -> Module:
+        """The module at that path; one without a state where there is none."""
+        module = self
         for name in path:
-            module = module.state.get("_modules", {}).get(name) if isinstance(module, Module) else None
-        return module.state if isinstance(module, Module) else {}
+            modules = module.state.get("_modules")
+            found = modules.get(name) if isinstance(modules, dict) else None
+            module = found if isinstance(found, Module) else Module("", {})
+        return module
+
+    def attribute(self, name: str) -> Any:
+        """A plain attribute of the module; raises PickleError for one that is none."""
+        return _plain(self.state.get(name), 0)
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters and persistent buffers of the whole tree, named as a state dict names them."""
