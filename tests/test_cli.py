@@ -202,7 +202,8 @@ X = "x.csv"
 RUN = ("run", "nb-iris")
 TRAIN = ("train", "nb", "--data", "d.csv", "--label", "kind", "-o", "new")
 SUFFIXES = (
-    "there are: .arrow, .bmp, .csv, .feather, .jpeg, .jpg, .jsonl, .ndjson, .npz, .parquet, .png, .tsv, .txt, .webp, /"
+    "there are: .apng, .arrow, .bmp, .csv, .feather, .gif, .jpeg, .jpg, .jsonl, .ndjson, .npz, .parquet, .png, .tsv, "
+    ".txt, .webp, /"
 )
 COLUMNS = "label, petal length (cm), petal width (cm), sepal length (cm), sepal width (cm), species"
 MISTAKES = [

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 Fit: TypeAlias = Literal["crop", "pad", "resize", "refuse"]
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
+ANIMATIONS = {".gif": "GIF", ".apng": "PNG", ".webp": "WEBP"}
+FRAMES = 25  # a second
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 MOST_PIXELS = 1 << 26  # of an image read or a sheet written: 8192 x 8192
 SMALLEST_SHOWN = 64  # pixels: on sheets and in notebooks a smaller side is enlarged, by a whole factor
@@ -286,6 +288,25 @@ def shown_factor(height: int, width: int) -> int:
 
 def write_picture(batches: Iterable[Batch], schema: pa.Schema, path: Path, /, *, recipe: Recipe | None = None) -> None:
     """Write one image as it is, several as a contact sheet; a PNG holds its recipe. Raises DataError for none."""
+    found = _gathered(batches, schema, path)
+    one = found[0] if len(found) == 1 else None
+    image = contact_sheet(found) if one is None else one
+    path.write_bytes(encode(image, kind=FORMATS[path.suffix.lower()], recipe=recipe.text() if recipe else ""))
+
+
+def write_animation(batches: Iterable[Batch], schema: pa.Schema, path: Path, /) -> None:
+    """Write one image as it is, several one after another, FRAMES a second, for ever. Raises DataError for none."""
+    found = [image for image in _gathered(batches, schema, path) if image is not None]
+    if not found:
+        raise DataError("there is no image to show")
+    by = shown_factor(*found[0].shape[:2]) if len(found) > 1 else 1
+    first, *rest = (as_pillow(image.repeat(by, 0).repeat(by, 1)) for image in found)
+    how: dict[str, Any] = {"duration": 1000 // FRAMES, "loop": 0} if rest else {}
+    first.save(path, ANIMATIONS[path.suffix.lower()], save_all=bool(rest), append_images=rest, lossless=True, **how)
+
+
+def _gathered(batches: Iterable[Batch], schema: pa.Schema, path: Path) -> list[Array | None]:
+    """All images, None where one is missing; raises DataError for more than one file should hold."""
     name = _only_image_column(schema, path.suffix)
     found: list[Array | None] = []
     total = 0
@@ -293,10 +314,8 @@ def write_picture(batches: Iterable[Batch], schema: pa.Schema, path: Path, /, *,
         found += each_image(batch.column(name))
         total += sum(array.size for array in found[-batch.num_rows :] if array is not None)
         if len(found) > 1 and total > 4 * MOST_PIXELS:
-            raise DataError(f"{len(found):,} images and more are too many for one sheet: write a folder, such as OUT/")
-    one = found[0] if len(found) == 1 else None
-    image = contact_sheet(found) if one is None else one
-    path.write_bytes(encode(image, kind=FORMATS[path.suffix.lower()], recipe=recipe.text() if recipe else ""))
+            raise DataError(f"{len(found):,} images and more are too many for one file: write a folder, such as OUT/")
+    return found
 
 
 def write_folder(
@@ -389,4 +408,7 @@ def embedded_recipe(path: Path) -> str | None:
 
 
 LABELS = "labels.csv"
-WRITERS: Mapping[str, Write] = {**dict.fromkeys(FORMATS, write_picture), "/": write_folder, ".npz": write_npz}
+WRITERS: Mapping[str, Write] = {
+    **dict.fromkeys(FORMATS, write_picture), **dict.fromkeys(ANIMATIONS, write_animation),
+    "/": write_folder, ".npz": write_npz,
+}  # fmt: skip

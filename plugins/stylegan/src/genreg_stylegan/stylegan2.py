@@ -15,30 +15,35 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from genreg_stylegan.config import Stylegan2Config
+from genreg_stylegan.config import LARGEST, Stylegan2Config
 from genreg_stylegan.layers import EPSILON, SQRT2, TAPS, Conv, Dense, Mapping, binomial, blurred, leaky, upsampled
 
 Noise: TypeAlias = Callable[[int, int], Tensor | None]  # (layer, resolution) -> [n or 1, 1, r, r], or None
 HALF = math.sqrt(0.5)
 
 
-def modulated(x: Tensor, weight: Tensor, style: Tensor, *, up: bool, demodulate: bool = True) -> Tensor:
-    """x [n, i, h, w] convolved with the weights [o, i, k, k], their inputs scaled by style [n, i]: [n, o, h, w].
+def modulated(x: Tensor, weight: Tensor, style: Tensor, scale: Tensor | None = None, *, up: bool = False) -> Tensor:
+    """x [n, i, h, w] convolved with weights [o, i, k, k] whose inputs style [n, i] and outputs scale [n, o] scales.
 
-    Demodulated, each output has the variance of its input. Scaling what goes in and what comes out is the same as
-    scaling the weights, and needs no weights for each row. ``up`` makes twice the size and one pixel more, unfiltered.
+    To scale what goes in and what comes out is the same as to scale the weights, and needs no weights for each row.
+    ``up`` makes twice the size and one pixel more, unfiltered, and takes the weights as [i, o, k, k].
     """
     scaled = x * style[:, :, None, None].to(x.dtype)
     if up:
-        y = F.conv_transpose2d(scaled, weight.transpose(0, 1), stride=2)
+        y = F.conv_transpose2d(scaled, weight, stride=2)
     else:
         y = F.conv2d(scaled, weight, padding=weight.shape[2] // 2)
-    return y * demodulation(weight, style)[:, :, None, None].to(y.dtype) if demodulate else y
+    return y if scale is None else y * scale[:, :, None, None].to(y.dtype)
 
 
-def demodulation(weight: Tensor, style: Tensor) -> Tensor:
-    """1 / the deviation of every output for inputs of variance one: [n, o]."""
-    return (style.square() @ weight.square().sum((2, 3)).T + EPSILON).rsqrt()
+def energy(weight: Tensor) -> Tensor:
+    """The square of weights [o, i, k, k], summed over their positions: [o, i]."""
+    return weight.square().sum((2, 3))
+
+
+def demodulation(energies: Tensor, style: Tensor) -> Tensor:
+    """1 / the deviation of every output for inputs of variance one: [n, o] of [o, i] and [n, i]."""
+    return (style.square() @ energies.T + EPSILON).rsqrt()
 
 
 class StyledConv(nn.Module):
@@ -58,10 +63,26 @@ class StyledConv(nn.Module):
         if config.use_noise:
             self.register_buffer("noise_const", torch.randn(resolution, resolution))
             self.noise_strength = nn.Parameter(torch.zeros([]))
+        self.kept: tuple[Tensor, Tensor] | None = None  # turned and energies of weights that do not change any more
+
+    @property
+    def turned(self) -> Tensor:
+        """The weights as ``modulated`` takes them: [i, o, 3, 3] where ``up``, else [o, i, 3, 3]."""
+        return self.kept[0] if self.kept else self.weight.transpose(0, 1) if self.up else self.weight
+
+    def keep_(self) -> None:
+        """Compute once what follows from the weights alone: for sampling, where they do not change."""
+        turned = self.turned.detach()
+        self.kept = (turned.contiguous() if self.up else turned, energy(self.weight.detach()))
+
+    def scales(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """What w [n, w_dim] makes of the inputs, [n, i], and of the outputs, [n, o], so that their variance is one."""
+        style = self.affine(w)
+        return style, demodulation(self.kept[1] if self.kept else energy(self.weight), style)
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None, gain: float = 1.0) -> Tensor:
         """x [n, i, h, w], w [n, w_dim] and noise [n or 1, 1, r, r] to [n, o, r, r]."""
-        x = modulated(x, self.weight, self.affine(w), up=self.up)
+        x = modulated(x, self.turned, *self.scales(w), up=self.up)
         if self.up:
             x = blurred(x, self.resample_filter, padding=TAPS // 2 - 1, gain=4.0)
         if noise is not None:
@@ -82,7 +103,7 @@ class ToRGB(nn.Module):
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """x [n, i, r, r] and w [n, w_dim] to [n, c, r, r]."""
         style = self.affine(w) / math.sqrt(self.weight.shape[1])
-        y = modulated(x, self.weight, style, up=False, demodulate=False) + self.bias[:, None, None]
+        y = modulated(x, self.weight, style) + self.bias[:, None, None].to(x.dtype)
         return y if self.clamp is None else y.clamp(-self.clamp, self.clamp)
 
 
@@ -156,13 +177,20 @@ class Synthesis(nn.Module):
 
     def forward(self, ws: Tensor, noise: Noise | None = None) -> Tensor:
         """ws [n, num_ws, w_dim] to pictures [n, c, R, R], about [-1, 1]; without ``noise``, that of the file."""
-        return self.features(ws, noise)[-1][1]
+        image = self.features(ws, noise)[-1][1]
+        assert image is not None, "the last block paints"
+        return image
 
-    def features(self, ws: Tensor, noise: Noise | None = None) -> list[tuple[Tensor, Tensor]]:
-        """After every block, features and the picture so far (of the first, where a block does not paint, none)."""
+    def features(
+        self, ws: Tensor, noise: Noise | None = None, below: int = LARGEST + 1
+    ) -> list[tuple[Tensor, Tensor | None]]:
+        """Features and the picture so far after every block that is smaller than ``below``; None: nothing is painted."""
         noise = noise or self.const_noise
-        made, x, image, layer = [], None, None, 0
+        made: list[tuple[Tensor, Tensor | None]] = []
+        x, image, layer = None, None, 0
         for block in self.blocks:
+            if block.conv1.resolution >= below:
+                break
             count = len(block.convs)
             planes = [
                 noise(layer + k, conv.resolution) if conv.use_noise else None for k, conv in enumerate(block.convs)

@@ -16,7 +16,7 @@ from genreg.draft import Array
 from genreg_stylegan.config import Stylegan3Config
 from genreg_stylegan.layers import Dense, Mapping, leaky
 from genreg_stylegan.layout import Layer, Signal, layers, signals
-from genreg_stylegan.stylegan2 import demodulation
+from genreg_stylegan.stylegan2 import demodulation, energy
 
 
 class FourierInput(nn.Module):
@@ -140,7 +140,7 @@ class AliasFreeConv(nn.Module):
             return self.weight, scale, torch.ones(1, len(self.weight), device=w.device, dtype=w.dtype)
         weight = unit_weights(self.weight)
         style = style * style.square().mean(1, keepdim=True).rsqrt()
-        return weight, style, demodulation(weight, style) * gain
+        return weight, style, demodulation(energy(weight), style) * gain
 
     def forward(self, x: Tensor, w: Tensor, *, track: bool = False) -> Tensor:
         """x [n, i, s, s] and w [n, w_dim] to [n, o, t, t]; ``track`` moves the mean of x's square first (training)."""
