@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ tags: [genreg, {family}]
 A {family} network, converted from a file; its numbers are as they were.
 
 ```
-genreg run ./{name} -n 5
+genreg run {here} -n 5
 ```
 
 ## License
@@ -54,6 +55,7 @@ def card(
     """Front matter, how to run it, its license or the question after it, and where it came from."""
     return CARD.format(
         name=name,
+        here=shlex.quote(f"./{name}"),
         family=family,
         front=_front(license_name),
         answer=(

@@ -5,10 +5,9 @@ imports every name in the program and calls what it imported, so that opening a 
 opcodes that build data, and looks names up in a table: what is not in the table is refused by name, and what is, stands
 for a small function of this package that makes an inert record.
 
-It is bounded. A program of at most ``Budget.steps`` opcodes is followed, each of which adds at most one object, so that
-objects take at most 250 MB; text takes at most ``Budget.text`` bytes in the file, four times that in memory; bytes are
-not copied but remain views of the file; numbers have at most 16 bytes; what is built nests at most ``DEEPEST`` deep.
-The largest files that are refused for that took 1.4 seconds.
+It is bounded. A program of at most ``Budget.steps`` opcodes is followed, each of which adds at most one object, and
+text takes at most ``Budget.text`` bytes in the file: what is built takes at most 250 MB and two seconds, whatever the
+file. Bytes are not copied but remain views of it; numbers have at most 16 bytes; nothing nests deeper than ``DEEPEST``.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ class PickleError(DataError):
 class Budget:
     """What a file may still ask for; streams within a stream spend from the same one."""
 
-    steps: int = 1_000_000  # opcodes: the largest network files have some tens of thousands
-    text: int = 64 << 20  # bytes
+    steps: int = 500_000  # opcodes: the largest network files have some tens of thousands
+    text: int = 16 << 20  # bytes: they hold their source text, some hundred thousand
 
     def step(self, count: int = 1) -> None:
         """Pay for one opcode, or for as many objects as are gone through at once."""
