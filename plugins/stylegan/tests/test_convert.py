@@ -32,8 +32,9 @@ from genreg_stylegan.arguments import SYNTHESIS3
 from genreg_stylegan.config import DISCRIMINATOR, TRAINED, Discriminator, Stylegan2Config, Stylegan3Config
 from genreg_stylegan.convert import convert, read_networks
 from genreg_stylegan.discriminator import Critic
-from genreg_stylegan.model import generator_of, load_discriminator
 from genreg_stylegan.shapes import channels
+from genreg_stylegan.stylegan2 import Generator2
+from genreg_stylegan.stylegan3 import Generator3
 
 FIXTURES = os.environ.get("GENREG_STYLEGAN_FIXTURES")
 published = pytest.mark.skipif(not FIXTURES, reason="GENREG_STYLEGAN_FIXTURES does not name the reference files")
@@ -50,6 +51,10 @@ CONFIGS = {
     "r": Stylegan3Config(**SMALL, num_layers=5, conv_kernel=1, use_radial_filters=True, c_dim=2),
 }
 BUFFERS = ("w_avg", "noise_const", "resample_filter", "magnitude_ema", "transform", "freqs", "phases", "_filter")
+
+
+def generator_of(config: Stylegan2Config | Stylegan3Config) -> Generator2 | Generator3:
+    return Generator2(config) if isinstance(config, Stylegan2Config) else Generator3(config)
 
 
 def tensors_of(module: torch.nn.Module, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -190,6 +195,8 @@ def test_a_network_pickle_gives_its_tensors_and_its_config(tmp_path, name, proto
 
 
 def test_a_checkpoint_holds_all_three_networks_and_its_family_reads_them(tmp_path):
+    from genreg_stylegan.model import load_discriminator
+
     config = CONFIGS["skip"]
     averaged, trained = (tensors_of(generator_of(config), seed) for seed in (1, 2))
     critic = tensors_of(Critic(config, 16), 3)

@@ -22,7 +22,7 @@ from genreg.errors import CheckpointError, DataError
 from genreg.files import sha256
 from genreg_stylegan import rosinality, shapes
 from genreg_stylegan.arguments import Config, discriminator_config, generator_config
-from genreg_stylegan.config import DISCRIMINATOR, TRAINED, Stylegan3Config, columns
+from genreg_stylegan.config import DISCRIMINATOR, TRAINED, Stylegan2Config, Stylegan3Config, columns
 from genreg_stylegan.layout import layers
 from genreg_stylegan.licensing import card
 from genreg_stylegan.officialfiles import Module, read_official
@@ -270,14 +270,15 @@ def _refuse_unfit(path: Path, found: Networks) -> None:
     import torch
 
     from genreg_stylegan.discriminator import Critic
-    from genreg_stylegan.model import generator_of
+    from genreg_stylegan.stylegan2 import Generator2
+    from genreg_stylegan.stylegan3 import Generator3
 
     config = found.config
     if isinstance(config, Stylegan3Config):
         _refuse_long_filters(config)
     try:
         with torch.device("meta"), np.errstate(all="ignore"):  # of an absurd stopband
-            generator = generator_of(config)
+            generator = Generator2(config) if isinstance(config, Stylegan2Config) else Generator3(config)
             critic = Critic(config, config.resolution) if found.discriminator is not None else None
     except (ArithmeticError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"its arguments describe a network that cannot be: {error}") from None
