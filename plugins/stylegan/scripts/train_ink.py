@@ -124,7 +124,7 @@ class Players:
             loss = loss + R1_EVERY * GAMMA / 2 * figures["r1"]
         return loss, figures
 
-    def generator_loss(self, rows: Rows, at: Moment) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def generator_loss(self, _: Rows, at: Moment) -> tuple[Tensor, Mapping[str, Tensor]]:
         """How badly generated pictures score."""
         k = at.run(self.d, self.made(at))[:, 0]
         return ADVERSARIAL["nonsaturating"].generator(k, k), {}

@@ -24,6 +24,7 @@ from genreg.draft import Array, Batch, Draft, Seeds
 from genreg.errors import CheckpointError, UsageError
 from genreg.images import images
 from genreg.random import Stream, normal, uniform
+from genreg_stylegan import painting, painting3
 from genreg_stylegan.config import (
     DISCRIMINATOR,
     Stylegan2Config,
@@ -34,7 +35,7 @@ from genreg_stylegan.config import (
 )
 from genreg_stylegan.discriminator import Critic
 from genreg_stylegan.layers import Mapping as MappingNetwork
-from genreg_stylegan.painting import Painter, bytes_needed, painter2, painter3
+from genreg_stylegan.painting import Painter
 from genreg_stylegan.stylegan2 import Generator2, Noise, no_noise
 from genreg_stylegan.stylegan3 import Generator3
 from genreg_torch.devices import device_of, exact, free_bytes
@@ -198,7 +199,7 @@ def load2(config: Stylegan2Config, options: Stylegan2Options, weights: Weights |
     """The model of a StyleGAN2 checkpoint; raises CheckpointError for weights that do not fit its config."""
     generator, device = _loaded(config, options, weights)
     assert isinstance(generator, Generator2)
-    paint = painter2(generator.synthesis, device, getattr(torch, options.dtype))
+    paint = painting.painter2(generator.synthesis, device, getattr(torch, options.dtype))
     return _model(config, options, generator, paint, device)
 
 
@@ -206,7 +207,7 @@ def load3(config: Stylegan3Config, options: StyleganOptions, weights: Weights | 
     """The model of a StyleGAN3 checkpoint; raises CheckpointError for weights that do not fit its config."""
     generator, device = _loaded(config, options, weights)
     assert isinstance(generator, Generator3)
-    paint = painter3(generator.synthesis, device, getattr(torch, options.dtype))
+    paint = painting3.painter3(generator.synthesis, device, getattr(torch, options.dtype))
     return _model(config, options, generator, paint, device)
 
 
@@ -245,6 +246,14 @@ def kind_of(weights: Weights) -> str | None:
     if "synthesis.input.freqs" in weights.header:
         return "stylegan3"
     return "stylegan2" if "synthesis.b4.const" in weights.header else None
+
+
+def bytes_needed(config: Config, dtype: str, weights: int) -> int:
+    """Memory of that many weights and of one picture, about."""
+    kind: torch.dtype = getattr(torch, dtype)
+    if isinstance(config, Stylegan2Config):
+        return painting.bytes_needed(config, kind, weights)
+    return painting3.bytes_needed(config, kind, weights)
 
 
 def refuse_too_large(needed: int, device: torch.device, resolution: int) -> None:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
+from genreg_stylegan.config import Stylegan2Config
 from genreg_stylegan.layers import SQRT2, upsampled
 from genreg_stylegan.stylegan2 import Block, Noise, StyledConv, Synthesis, ToRGB
 
@@ -163,8 +165,8 @@ def rows_of_strip(side: int, channels: int, dtype: torch.dtype) -> int:
 def doubled(conv: StyledConv, ready: Ready, features: Tensor, begin: int, end: int) -> Tensor:
     """Rows [begin, end) of the features, bordered by zeros, at twice the size and filtered: [rows, 2 w, o].
 
-    Row t of the transposed convolution takes the features' rows (t - 2) / 2 … t / 2, and row y of the filtered map takes
-    its rows y - 1 … y + 2. The first column is the border's, -2.
+    Row t of the transposed convolution takes the features' rows (t - 2) / 2 … t / 2, and row y of the filtered map
+    takes its rows y - 1 … y + 2. The first column is the border's, -2.
     """
     low, high = -((3 - begin) // 2), (end + 1) // 2 + 1
     x, width = as_batch(features[low + 1 : high + 1]), 2 * (features.shape[1] - 2)
@@ -179,8 +181,8 @@ def doubled(conv: StyledConv, ready: Ready, features: Tensor, begin: int, end: i
 def in_phases(x: Tensor, weight: Tensor) -> Tensor:
     """The transposed convolution of stride 2 as four convolutions, which is faster in bfloat16.
 
-    Along an axis, even outputs take the input before with tap 2 and their own with tap 0; odd ones their own with tap 1.
-    The first and the last row and column, which a border alone reaches, are zero and left out.
+    Along an axis, even outputs take the input before with tap 2 and their own with tap 0; odd ones take their own with
+    tap 1. The first and the last row and column, which a border alone reaches, are zero and left out.
     """
     height, width = x.shape[2:]
     made = x.new_empty(2 * height, 2 * width, weight.shape[1])
@@ -203,3 +205,11 @@ def pixels(y: Tensor, weight: Tensor, bias: Tensor, clamp: float | None) -> Tens
     """Features [h, w, i] as pixels [c, h, w]."""
     made = (weight @ y.reshape(-1, y.shape[2]).T).float().view(-1, *y.shape[:2]) + bias[:, None, None]
     return made if clamp is None else made.clamp_(-clamp, clamp)
+
+
+def bytes_needed(config: Stylegan2Config, dtype: torch.dtype, weights: int) -> int:
+    """Memory of that many weights and of one picture, about: what the widest two neighboring maps take, and strips."""
+    sizes = [side * side * config.channels(side) * dtype.itemsize for side in config.resolutions[:-1]] or [0]
+    widest = max(map(sum, pairwise([0, *sizes])))
+    planes = 4 * config.resolution**2 * (4 * config.image_channels + 2)
+    return 6 * weights + widest + planes + 6 * STRIP_BYTES

@@ -28,11 +28,8 @@ def modulated(x: Tensor, weight: Tensor, style: Tensor, scale: Tensor | None = N
     To scale what goes in and what comes out is the same as to scale the weights, and needs no weights for each row.
     ``up`` makes twice the size and one pixel more, unfiltered, and takes the weights as [i, o, k, k].
     """
-    scaled = x * style[:, :, None, None].to(x.dtype)
-    if up:
-        y = F.conv_transpose2d(scaled, weight, stride=2)
-    else:
-        y = F.conv2d(scaled, weight, padding=weight.shape[2] // 2)
+    x = x * style[:, :, None, None].to(x.dtype)
+    y = F.conv_transpose2d(x, weight, stride=2) if up else F.conv2d(x, weight, padding=weight.shape[2] // 2)
     return y if scale is None else y * scale[:, :, None, None].to(y.dtype)
 
 
@@ -184,7 +181,7 @@ class Synthesis(nn.Module):
     def features(
         self, ws: Tensor, noise: Noise | None = None, below: int = LARGEST + 1
     ) -> list[tuple[Tensor, Tensor | None]]:
-        """Features and the picture so far after every block that is smaller than ``below``; None: nothing is painted."""
+        """Features and the picture so far after every block smaller than ``below``; None: nothing is painted yet."""
         noise = noise or self.const_noise
         made: list[tuple[Tensor, Tensor | None]] = []
         x, image, layer = None, None, 0
