@@ -36,8 +36,8 @@ from genreg_stylegan.shapes import channels
 from genreg_stylegan.stylegan2 import Generator2
 from genreg_stylegan.stylegan3 import Generator3
 
-FIXTURES = os.environ.get("GENREG_STYLEGAN_FIXTURES")
-published = pytest.mark.skipif(not FIXTURES, reason="GENREG_STYLEGAN_FIXTURES does not name the reference files")
+FIXTURES = Path(os.environ.get("GENREG_STYLEGAN_FIXTURES", "nowhere"))
+published = pytest.mark.skipif(not FIXTURES.is_dir(), reason="GENREG_STYLEGAN_FIXTURES names no folder")
 
 SMALL = {"z_dim": 8, "w_dim": 6, "resolution": 16, "channel_base": 64, "channel_max": 8, "mapping_layers": 2}
 CRITIC = Discriminator(channel_base=64, channel_max=8)
@@ -969,35 +969,39 @@ def test_files_that_are_none_are_told(tmp_path):
 
 @published
 def test_the_published_pickle_gives_the_reference_bits_and_pictures():
-    folder = Path(FIXTURES)
-    found = read_networks(folder / "sg2_16_orig_nonoise.pkl")
+    name_of = "sg2_16_orig_nonoise"
+    found = read_networks(FIXTURES / f"{name_of}.pkl")
     for tensors, name in ((found.generator, "g"), (found.discriminator, "d")):
         wanted = {
-            key: torch.from_numpy(one)
-            for key, one in load_file(folder / f"sg2_16_orig_nonoise.{name}.safetensors").items()
+            key: torch.from_numpy(one) for key, one in load_file(FIXTURES / f"{name_of}.{name}.safetensors").items()
         }
         assert same(tensors, wanted)
     generator = generator_of(found.config)
     generator.load_state_dict({name: torch.from_numpy(one.copy()) for name, one in found.generator.items()})
-    io_tensors = load_file(folder / "sg2_16_orig_nonoise.io.safetensors")
+    critic = Critic(found.config, 16)
+    critic.load_state_dict({name: torch.from_numpy(one.copy()) for name, one in found.discriminator.items()})
+    known = {name: torch.from_numpy(one) for name, one in load_file(FIXTURES / f"{name_of}.io.safetensors").items()}
     with torch.no_grad():
-        ws = generator.styles(torch.from_numpy(io_tensors["z"]), torch.from_numpy(io_tensors["c"]))
-        made = generator.synthesis(ws, None).numpy()
-    assert np.abs(made - io_tensors["img"]).max() < 1e-5 * np.abs(io_tensors["img"]).max()
+        assert (generator.styles(known["z"], known["c"]) - known["ws"]).abs().max() < 1e-6 * known["ws"].abs().max()
+        for kind in ("", "_psi0.7", "_psi0.5_cut3", "_mix", "_plus"):
+            made, wanted = generator.synthesis(known[f"ws{kind}"], None), known[f"img{kind}"]
+            assert (made - wanted).abs().max() < 1e-6 * wanted.abs().max()
+        logits = critic(known["d_in"], known["c"])
+        assert (logits - known["d_logits"]).abs().max() < 5e-6 * known["d_logits"].abs().max()
 
 
 @published
 def test_the_published_hostile_file_is_refused(monkeypatch):
     monkeypatch.delenv("GENREG_PWNED", raising=False)
-    assert "it asks for 'builtins.exec'" in refusal(Path(FIXTURES) / "evil_direct.pkl")
+    assert "it asks for 'builtins.exec'" in refusal(FIXTURES / "evil_direct.pkl")
     assert "GENREG_PWNED" not in os.environ
 
 
 @published
 @pytest.mark.parametrize("name", ["sg2_32_uncond", "sg2_16_clamp", "sg2_16_orig_nonoise", "sg3_t_32"])
 def test_the_published_state_dicts_tell_their_configs(name):
-    told = json.loads((Path(FIXTURES) / f"{name}.json").read_text())["generator_kwargs"]
-    config = read_networks(Path(FIXTURES) / f"{name}.g.safetensors").config
+    told = json.loads((FIXTURES / f"{name}.json").read_text())["generator_kwargs"]
+    config = read_networks(FIXTURES / f"{name}.g.safetensors").config
     assert config.mapping_layers == told["mapping_kwargs"]["num_layers"]
     given = {**told, **told.get("synthesis_kwargs", {})}
     for argument in (
