@@ -200,7 +200,10 @@ def test_a_fault_of_ours_is_one_line_all_the_same(genreg, monkeypatch):
 X = "x.csv"
 RUN = ("run", "nb-iris")
 TRAIN = ("train", "nb", "--data", "d.csv", "--label", "kind", "-o", "new")
-SUFFIXES = "there are: .arrow, .bmp, .csv, .feather, .jpeg, .jpg, .json, .jsonl, .ndjson, .npz, .parquet, .png, .tsv, .txt, .webp, /"
+SUFFIXES = (
+    "there are: .apng, .arrow, .bmp, .csv, .feather, .gif, .html, .jpeg, .jpg, .json, .jsonl, .ndjson, .npz, .parquet, "
+    ".png, .tsv, .txt, .webp, /"
+)
 COLUMNS = "label, petal length (cm), petal width (cm), sepal length (cm), sepal width (cm), species"
 MISTAKES = [
     # names

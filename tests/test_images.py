@@ -374,6 +374,36 @@ def test_other_suffixes_write_other_formats(tmp_path, suffix):
     assert decode(path.read_bytes()).shape[:2] == (30, 40)
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("suffix", [".gif", ".apng", ".webp"])
+def test_several_images_are_played_one_after_another_for_ever(tmp_path, suffix, channels):
+    pictures = np.repeat(np.arange(5, dtype=np.uint8), 40 * 32 * channels).reshape(5, 40, 32, channels) * 50
+    pictures[..., 3:] = 255
+    column = images(pictures)
+    data = pa.table({"image": column}, schema=pa.schema([image_field("image", pictures.shape[1:])]))
+    with Image.open(written(data, tmp_path / f"a{suffix}")) as film:
+        assert (film.n_frames, film.size, film.info["loop"]) == (5, (64, 80), 0)
+        for frame in range(5):
+            film.seek(frame)
+            film.load()
+            assert (film.info["duration"], np.unique(film.convert("L")).tolist()) == (40, [50 * frame])
+    one = written(data.slice(3, 1), tmp_path / f"one{suffix}")
+    with Image.open(one) as picture:
+        assert (picture.size, getattr(picture, "n_frames", 1)) == ((32, 40), 1)
+        assert np.unique(picture.convert("L")).tolist() == [150]
+
+
+def test_a_film_of_nothing_or_of_too_much_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(DataError) as caught:
+        written(table(0), tmp_path / "a.gif")
+    assert line(caught) == "there is no image to show"
+    monkeypatch.setattr("genreg.images.MOST_PIXELS", 10)
+    with pytest.raises(DataError) as caught:
+        written(table(3), tmp_path / "a.gif")
+    assert line(caught) == "3 images and more are too many for one file: write a folder, such as OUT/"
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_png_holds_its_recipe_in_any_script(tmp_path):
     recipe = Recipe("vae-digits", "7", given={"values": {"prompt": '今天天气不错 \\ " é'}}, samplers=[])
     path = written(table(1), tmp_path / "a.png", recipe=recipe)
@@ -532,10 +562,10 @@ def test_a_folder_or_suffix_that_nothing_reads_or_writes_is_refused(tmp_path):
         by_suffix(tmp_path, LOADED)
     assert line(caught).startswith(f"{tmp_path}: a folder has no loader; genreg-data reads it: pip install ")
     with pytest.raises(UsageError) as caught:
-        writer_of("a.gif", LOADED)
+        writer_of("a.tiff", LOADED)
     assert line(caught) == (
-        "a.gif: the suffix .gif has no writer; there are: .arrow, .bmp, .csv, .feather, .html, .jpeg, .jpg, .jsonl, "
-        ".ndjson, .npz, .parquet, .png, .tsv, .txt, .webp, /"
+        "a.tiff: the suffix .tiff has no writer; there are: .apng, .arrow, .bmp, .csv, .feather, .gif, .html, .jpeg, "
+        ".jpg, .jsonl, .ndjson, .npz, .parquet, .png, .tsv, .txt, .webp, /"
     )
 
 

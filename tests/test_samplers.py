@@ -50,20 +50,25 @@ CALLS = {
     "truncate": lambda draft: truncate(draft, psi=0.5),
     "interpolate": lambda draft: interpolate(draft, steps=3),
     "interpolate arc": lambda draft: interpolate(draft, steps=3, arc=True),
+    "interpolate smooth": lambda draft: interpolate(draft, steps=3, smooth=True),
+    "interpolate loop": lambda draft: interpolate(draft, steps=3, loop=True),
     "mix": lambda draft: mix(draft, layers="0,4-5"),
+    "mix table": lambda draft: mix(draft, layers="0,4-5", table=True),
     "clamp": lambda draft: clamp(draft, at=0, value=1),
 }
 FITS = {
     "truncate": {"latent", "layered", "by_class"},
     "interpolate": {"latent", "layered", "by_class"},
     "interpolate arc": {"latent", "layered", "by_class"},
+    "interpolate smooth": {"latent", "layered", "by_class"},
+    "interpolate loop": {"latent", "layered", "by_class"},
     "mix": {"layered"},
+    "mix table": {"layered"},
     "clamp": {"latent", "layered", "by_class", "klass", "path"},
 }
 REASONS = {
     "truncate": "truncate pulls samples towards the prior mean, and this draft has none",
     "interpolate": "interpolate averages samples, and those of this draft cannot be averaged",
-    "interpolate arc": "interpolate averages samples, and those of this draft cannot be averaged",
     "clamp": "clamp sets numbers, and this draft holds text",
 }
 AXES = {"latent": "the axes ('latent',)", "by_class": "the axes ('latent',)", "path": "the axes ('time',)"}
@@ -101,7 +106,7 @@ def test_a_sampler_fits_or_refuses_with_the_reason(call, kind):
     with pytest.raises(Unsupported) as raised:
         CALLS[call](draft)
     mixing = f"mix exchanges layers, and this draft has {AXES.get(kind, 'no axes')}"
-    assert str(raised.value) == REASONS.get(call, mixing)
+    assert str(raised.value) == REASONS.get(call.partition(" ")[0], mixing)
 
 
 @pytest.mark.parametrize(("call", "kind"), [(call, kind) for call in CALLS for kind in DRAFTS if kind in FITS[call]])
@@ -280,6 +285,37 @@ def test_interpolate_says_what_is_wrong(draft, steps, message):
     assert str(raised.value) == message
 
 
+@pytest.mark.parametrize("way", [{}, {"arc": True}, {"smooth": True}])
+@pytest.mark.parametrize("draft", [latent(), layered(), by_class()])
+def test_a_loop_walks_back_to_where_it_began_without_showing_it_twice(draft, way):
+    loop = interpolate(draft, steps=5, loop=True, **way)
+    assert loop.values[::5].tobytes() == draft.values.tobytes()
+    assert loop.context["parent"][-1].tolist() == [3, 0]
+    around = draft.take(np.array([3, 0, 1, 2]))  # the same circle, entered elsewhere
+    again = interpolate(around, steps=5, loop=True, **way)
+    assert np.roll(again.values, -5, 0) == pytest.approx(loop.values, abs=1e-6)
+
+
+def test_a_smooth_walk_turns_no_corners_and_follows_a_parabola():
+    t = np.arange(6.0)
+    cubic = (0.3 * t**3 - t**2 + 2 * t)[:, None]
+    draft = Draft(cubic, np.arange(6, dtype=np.uint64), ("latent",), center=np.full(1, 7.0))
+    walk = interpolate(draft, steps=10, smooth=True).values[:, 0]
+    at = np.arange(51) / 10
+    assert walk[::10] == pytest.approx(cubic[:, 0])
+    square = replace(draft, values=t[:, None] ** 2)  # the slopes of a parabola are those of its chords
+    assert interpolate(square, steps=10, smooth=True).values[10:41, 0] == pytest.approx(at[10:41] ** 2)
+    fine = interpolate(draft, steps=1000, smooth=True).values[:, 0]
+    slopes = np.diff(fine) * 1000
+    assert np.abs(np.diff(slopes)).max() < 0.1 < np.abs(np.diff(np.diff(cubic[:, 0]))).max()
+
+
+def test_a_walk_is_smooth_or_an_arc():
+    with pytest.raises(UsageError) as raised:
+        interpolate(latent(), arc=True, smooth=True)
+    assert str(raised.value) == "interpolate: arc=true and smooth=true are two ways to walk: take one of them"
+
+
 DIFFERENT = [
     np.array([3, 3, 3, 4]),
     np.array(["cat", "cat", "cat", None], object),
@@ -322,6 +358,31 @@ def test_mix_halves_the_rows_and_swaps_exactly_the_layers(layers, chosen):
     assert found.context["parent"].tolist() == [[0, 2], [1, 3]]
     assert found.context["weight"] == pytest.approx([len(chosen) / 6] * 2)
     assert found.seeds.tolist() == SEEDS[:2].tolist()
+
+
+def test_a_table_mixes_each_with_each_between_its_parents():
+    draft = layered()
+    found = mix(draft, layers="2-3", table=True)
+    cells = found.values.reshape(3, 3, 6, 3)
+    assert cells[0, 0].tobytes() == draft.center[0].tobytes()
+    assert cells[0, 1:].tobytes() == draft.values[2:].tobytes()
+    assert cells[1:, 0].tobytes() == draft.values[:2].tobytes()
+    for row in range(2):
+        for column in range(2):
+            pair = draft.take(np.array([row, 2 + column]))
+            assert cells[1 + row, 1 + column].tobytes() == mix(pair, layers="2-3").values.tobytes()
+    parents = found.context["parent"].reshape(3, 3, 2).tolist()
+    assert parents[0][1:] == [[2, 2], [3, 3]]
+    assert [row[0] for row in parents[1:]] == [[0, 0], [1, 1]]
+    assert parents[1][1:] == [[0, 2], [0, 3]]
+    assert parents[2][1:] == [[1, 2], [1, 3]]
+    assert found.context["weight"] == pytest.approx([0, 0, 0, 0, 1 / 3, 1 / 3, 0, 1 / 3, 1 / 3])
+
+
+def test_a_table_needs_a_mean_for_its_corner():
+    with pytest.raises(Unsupported) as raised:
+        mix(replace(layered(), center=None), layers="1", table=True)
+    assert str(raised.value) == "mix: table=true shows the prior mean in its corner, and this draft has none"
 
 
 def test_mix_needs_no_mean():

@@ -17,7 +17,7 @@ from genreg import checkpoint as checkpoints
 from genreg.data import Source
 from genreg.draft import Array, Model, Seeds
 from genreg.errors import CheckpointError, UsageError
-from genreg.foreign import adopt, is_foreign
+from genreg.foreign import adopt, is_foreign, no_folder
 from genreg.form import Form
 from genreg.given import Given, as_table, read_given
 from genreg.images import as_pillow, contact_sheet, each_image, encode, image_columns
@@ -243,6 +243,8 @@ def locate(name: str, registry: Registry, *, offline: bool = False) -> tuple[str
 
         reference, folder = fetch(name, offline=offline)
         return str(reference), None, folder
+    if os.path.isfile(name):  # noqa: PTH113 - pathlib raises where a name is too long
+        raise CheckpointError(no_folder(name, registry))
     if "://" in name or "/" in name or os.path.isdir(name):  # noqa: PTH112 - pathlib raises where a name is too long
         return name, None, resolve(name)
     return name, registry.entry(name), None  # raises, with a close name

@@ -127,11 +127,13 @@ def save(
     card: str,
     *,
     pictures: Mapping[str, bytes] | None = None,
+    beside: Mapping[str, Mapping[str, Array]] | None = None,
     force: bool = False,
 ) -> None:
     """Write a checkpoint so that it appears whole or not at all; ``checkpoint.folder`` and ``weights`` are not used.
 
-    Raises CheckpointError where something is there already: a checkpoint is replaced when forced, another folder never.
+    ``beside`` holds further networks by file name, which the family knows and no run needs (a discriminator). Raises
+    CheckpointError where something is there already: a checkpoint is replaced when forced, another folder never.
     """
     refuse_existing_folder(folder, force=force)
     block = {
@@ -150,7 +152,8 @@ def save(
         (temporary / CARD).write_text(card, "utf-8")
         for name, picture in (pictures or {}).items():
             (temporary / Path(name).name).write_bytes(picture)
-        write_tensors(temporary / WEIGHTS, tensors)
+        for name, network in {**(beside or {}), WEIGHTS: tensors}.items():
+            write_tensors(temporary / name, network)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Array]) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
 
-from genreg.checkpoint import CONFIG, Checkpoint, Weights, read_json, weights_among
+from genreg.checkpoint import CONFIG, PICKLES, Checkpoint, Weights, read_json, weights_among
+from genreg.entrypoints import install_line
 from genreg.errors import CheckpointError
+from genreg.registry import Registry
 from genreg.specs import ModelFamily
 
 
@@ -16,6 +19,23 @@ def is_foreign(folder: Path) -> bool:
     """Whether the folder has a config.json that genreg did not write."""
     config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
     return bool(config) and "genreg" not in config
+
+
+def no_folder(path: str, registry: Registry) -> str:
+    """Why a file is no model, and the verb that makes a checkpoint of such files, where a plugin has one."""
+    suffix = Path(path).suffix.lower()
+    why = "a pickle, which can run code when it is opened" if suffix in PICKLES else "a file"
+    verbs = [
+        (plugin, verb)
+        for plugin, known in registry.plugins.items()
+        for verb, suffixes in known.get("converts", {}).items()
+        if suffix in suffixes
+    ]
+    if not verbs:
+        return f"{path} is {why}: a model is a name, or the folder of a checkpoint"
+    plugin, verb = verbs[0]
+    missing = "" if plugin in registry.installed else f", once {plugin} is installed: {install_line(plugin)}"
+    return f"{path} is {why}: genreg {verb} {shlex.quote(path)} -o FOLDER makes a checkpoint of it{missing}"
 
 
 def adopt(folder: Path, families: Iterable[ModelFamily]) -> Checkpoint:

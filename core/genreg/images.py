@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 Fit: TypeAlias = Literal["crop", "pad", "resize", "refuse"]
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
 SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp", "image/bmp": ".bmp", "image/gif": ".gif"}
+ANIMATIONS = {".gif": "GIF", ".apng": "PNG", ".webp": "WEBP"}
+FRAMES = 25  # a second
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 MOST_PIXELS = 1 << 26  # of an image read or a sheet written: 8192 x 8192
 SMALLEST_SHOWN = 64  # pixels: on sheets and in notebooks a smaller side is enlarged, by a whole factor
@@ -307,7 +309,37 @@ def write_picture(batches: Iterable[Batch], schema: pa.Schema, path: Path, /, *,
 
     A PNG made here holds its recipe. The bytes of an encoded image are not touched where the suffix fits, or is none.
     """
-    name, kind = _only_image_column(schema, path.suffix), FORMATS.get(path.suffix.lower())
+    kind = FORMATS.get(path.suffix.lower())
+    found, data = _gathered(batches, schema, path)
+    if data is not None and kind in (None, _reader(data, path.name).format):
+        path.write_bytes(data)
+        return
+    image = found[0] if len(found) == 1 and found[0] is not None else contact_sheet(found)
+    path.write_bytes(encode(image, kind=kind or "PNG", recipe=recipe.text() if recipe else ""))
+
+
+def write_animation(batches: Iterable[Batch], schema: pa.Schema, path: Path, /) -> None:
+    """Write one image as it is, several one after another, FRAMES a second, for ever. Raises DataError for none."""
+    kind = ANIMATIONS[path.suffix.lower()]
+    gathered, data = _gathered(batches, schema, path)
+    if data is not None and kind == _reader(data, path.name).format:
+        path.write_bytes(data)
+        return
+    found = [image for image in gathered if image is not None]
+    if not found:
+        raise DataError("there is no image to show")
+    by = shown_factor(*found[0].shape[:2]) if len(found) > 1 else 1
+    first, *rest = (as_pillow(image.repeat(by, 0).repeat(by, 1)) for image in found)
+    how: dict[str, Any] = {"duration": 1000 // FRAMES, "loop": 0} if rest else {}
+    first.save(path, kind, save_all=bool(rest), append_images=rest, lossless=True, **how)
+
+
+def _gathered(batches: Iterable[Batch], schema: pa.Schema, path: Path) -> tuple[list[Array | None], bytes | None]:
+    """All images, None where one is missing, and the bytes of a single encoded one.
+
+    Raises DataError for more than one file should hold.
+    """
+    name = _only_image_column(schema, path.suffix)
     found: list[Array | None] = []
     data, total = None, 0
     for batch in batches:
@@ -316,13 +348,8 @@ def write_picture(batches: Iterable[Batch], schema: pa.Schema, path: Path, /, *,
         found += each_image(batch.column(name))
         total += sum(array.size for array in found[-batch.num_rows :] if array is not None)
         if len(found) > 1 and total > 4 * MOST_PIXELS:
-            raise DataError(f"{len(found):,} images and more are too many for one sheet: write a folder, such as OUT/")
-    one = found[0] if len(found) == 1 else None
-    if one is not None and data is not None and kind in (None, _reader(data, name).format):
-        path.write_bytes(data)
-        return
-    image = contact_sheet(found) if one is None else one
-    path.write_bytes(encode(image, kind=kind or "PNG", recipe=recipe.text() if recipe else ""))
+            raise DataError(f"{len(found):,} images and more are too many for one file: write a folder, such as OUT/")
+    return found, data if len(found) == 1 else None
 
 
 def write_folder(
@@ -464,5 +491,6 @@ figure {margin: 0} figcaption {overflow-wrap: anywhere}
 </style>
 """
 WRITERS: Mapping[str, Write] = {
-    **dict.fromkeys(FORMATS, write_picture), "/": write_folder, ".npz": write_npz, ".html": write_sheet,
+    **dict.fromkeys(FORMATS, write_picture), **dict.fromkeys(ANIMATIONS, write_animation),
+    "/": write_folder, ".npz": write_npz, ".html": write_sheet,
 }  # fmt: skip

@@ -40,6 +40,7 @@ PLUGIN: Fields = {
     "models": (dict, "The entries that it brings"),
     "suffixes": (list, "The suffixes of files that its loaders read"),
     "schemes": (list, "The schemes of references that its loaders read"),
+    "converts": (dict, "Its verbs that make checkpoints of files, each with the suffixes that it takes"),
 }
 WORDS: Mapping[type, str] = {str: "text", dict: "a mapping", list: "a list", int: "a whole number"}
 NEEDED = ("family", "summary", "makes")  # of an entry

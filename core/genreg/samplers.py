@@ -43,12 +43,14 @@ def truncate(draft: Draft, *, psi: float | list[float] = 0.7, cutoff: int | None
     return replace(draft, values=values.astype(draft.values.dtype, copy=False))
 
 
-def interpolate(draft: Draft, *, steps: int = 8, arc: bool = False) -> Draft:
+def interpolate(draft: Draft, *, steps: int = 8, arc: bool = False, loop: bool = False, smooth: bool = False) -> Draft:
     """Walk from each sample to the next in ``steps`` steps; the samples themselves are kept.
 
     n samples make (n - 1) * steps + 1. ``arc`` follows the great arc about the mean, where high-dimensional normals
-    live (Shoemake, "Animating rotation with quaternion curves", 1985), instead of the straight line. Raises
-    Unsupported where rows cannot be averaged, or where their context differs.
+    live (Shoemake, "Animating rotation with quaternion curves", 1985), instead of the straight line; ``smooth`` turns
+    no corners (Catmull and Rom, "A class of local interpolating splines", 1974). ``loop`` walks back to the first
+    sample too, for n * steps frames that can be played for ever. Raises Unsupported where rows cannot be averaged, or
+    where their context differs.
     """
     if draft.center is None:
         raise Unsupported("interpolate averages samples, and those of this draft cannot be averaged")
@@ -59,22 +61,32 @@ def interpolate(draft: Draft, *, steps: int = 8, arc: bool = False) -> Draft:
         )
     if steps < 1:
         raise UsageError(f"interpolate: steps={steps} must be 1 or more")
+    if arc and smooth:
+        raise UsageError("interpolate: arc=true and smooth=true are two ways to walk: take one of them")
     _alike(draft, "interpolate")
-    t = np.arange((len(draft) - 1) * steps + 1) / steps
-    low = np.minimum(t.astype(np.int64), len(draft) - 2)
-    start = draft.take(low)
+    n = len(draft)
+    t = np.arange(n * steps if loop else (n - 1) * steps + 1) / steps
+    low = np.minimum(t.astype(np.int64), n - 1 if loop else n - 2)
+    start, high = draft.take(low), (low + 1) % n
     weight = (t - low).reshape(-1, *[1] * (draft.values.ndim - 1))
-    a, b = draft.values[low] - start.center, draft.values[low + 1] - start.center
-    blend = _arc(a, b, weight) if arc else (1 - weight) * a + weight * b
+    a, b = draft.values[low] - start.center, draft.values[high] - start.center
+    if smooth:
+        before, after = ((low - 1) % n, (low + 2) % n) if loop else (np.maximum(low - 1, 0), np.minimum(low + 2, n - 1))
+        blend = _spline(draft.values[before] - start.center, a, b, draft.values[after] - start.center, weight)
+    else:
+        blend = _arc(a, b, weight) if arc else (1 - weight) * a + weight * b
     values = (start.center + blend).astype(draft.values.dtype, copy=False)
-    values[weight.ravel() == 0], values[-1] = draft.values[low[weight.ravel() == 0]], draft.values[-1]
-    return _children(replace(start, values=values), np.stack([low, low + 1], 1), t - low)
+    for kept, rows in ((weight.ravel() == 0, low), (weight.ravel() == 1, high)):
+        values[kept] = draft.values[rows[kept]]
+    return _children(replace(start, values=values), np.stack([low, high], 1), t - low)
 
 
-def mix(draft: Draft, *, layers: str) -> Draft:
+def mix(draft: Draft, *, layers: str, table: bool = False) -> Draft:
     """Give sample i the layers named (``8-17`` or ``0,4-7``) of sample i + n/2: coarse from one, fine from the other.
 
-    The draft's n rows make n/2 (Karras et al. 2019, "style mixing"). Raises Unsupported where the draft has no layers.
+    The draft's n rows make n/2 (Karras et al. 2019, "style mixing"). ``table`` mixes each of the first half with each
+    of the second: (n/2 + 1)^2 rows, row by row, the second half on the upper margin, the first on the left one, the
+    prior mean in the corner. Raises Unsupported where the draft has no layers, or a table's has no mean.
     """
     if draft.axes[:1] != ("layer",):
         raise Unsupported(f"mix exchanges layers, and this draft has {_axes(draft)}")
@@ -89,11 +101,20 @@ def mix(draft: Draft, *, layers: str) -> Draft:
         raise UsageError(
             f"mix: layer {chosen[-1]} is not there; this draft has the layers 0-{draft.values.shape[1] - 1}"
         )
-    values = draft.values[:half].copy()
-    values[:, chosen] = draft.values[half:, chosen]
-    parents = np.arange(half)
-    share = np.full(half, len(chosen) / draft.values.shape[1])
-    return _children(replace(draft.take(parents), values=values), np.stack([parents, parents + half], 1), share)
+    coarse, fine = np.arange(half), np.arange(half, 2 * half)
+    if table:
+        if draft.center is None:
+            raise Unsupported("mix: table=true shows the prior mean in its corner, and this draft has none")
+        row, column = (axis.ravel() - 1 for axis in np.indices((half + 1, half + 1)))  # -1: the margin
+        coarse, fine = np.where(row < 0, half + column, row), np.where(column < 0, row, half + column)
+        fine[0] = coarse[0] = 0
+    mixed = draft.take(coarse)
+    values = mixed.values.copy()
+    values[:, chosen] = draft.values[fine][:, chosen]
+    if table and mixed.center is not None:
+        values[0] = np.broadcast_to(mixed.center, values.shape)[0]
+    share = np.where(coarse == fine, 0.0, len(chosen) / draft.values.shape[1])
+    return _children(replace(mixed, values=values), np.stack([coarse, fine], 1), share)
 
 
 def clamp(draft: Draft, *, at: int, value: float) -> Draft:
@@ -138,6 +159,14 @@ def _alike(draft: Draft, sampler: str) -> None:
 def _children(draft: Draft, parents: Array, weight: Array) -> Draft:
     context = {**draft.context, "parent": parents, "weight": weight}
     return replace(draft, rows=np.full(len(draft), -1), context=context)
+
+
+def _spline(before: Array, a: Array, b: Array, after: Array, weight: Array) -> Array:
+    """From a to b, leaving along a chord of before and b, arriving along one of a and after."""
+    leave, arrive, rest = (b - before) / 2, (after - a) / 2, 1 - weight
+    near, far = rest**2 * (1 + 2 * weight), weight**2 * (1 + 2 * rest)
+    blend: Array = near * a + far * b + weight * rest * (rest * leave - weight * arrive)
+    return blend
 
 
 def _arc(a: Array, b: Array, weight: Array) -> Array:
