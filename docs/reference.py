@@ -166,7 +166,7 @@ def family_section(family: specs.ModelFamily, components: Components) -> str:
     dist = components.owners["families", family.name]
     for name, entry in sorted(read_registries().entries.items()):
         if entry.family == family.name and entry.plugin == dist and (entry.weights or "").startswith("pkg://"):
-            _, folder = locate(name, read_registries())
+            _, _, folder = locate(name, read_registries())
             assert folder is not None
             saved = checkpoint.read(folder)  # nothing is loaded: the page needs no torch
             config = read_config(family, saved)
@@ -199,7 +199,7 @@ def formats_page() -> str:
         f"`{checkpoint.WEIGHTS}` holds the family's tensors, and those of the chain under `{checkpoint.CHAIN_PREFIX}`."
     )
     text += f" `{checkpoint.CARD}` is the model card.\n\n`{checkpoint.CONFIG}`:\n\n"
-    _, folder = locate("nb-iris", read_registries())
+    _, _, folder = locate("nb-iris", read_registries())
     assert folder is not None
     saved = json.loads((folder / checkpoint.CONFIG).read_text("utf-8"))
     names = [*(n for n in saved if n != "genreg"), *(f"genreg.{n}" for n in saved["genreg"])]

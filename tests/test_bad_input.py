@@ -200,6 +200,27 @@ def test_a_checkpoint_that_lacks_its_parts_is_told(genreg, model):
     assert genreg("run", model / "none").line == f"{model / 'none'}: there is no such checkpoint folder"
 
 
+def test_a_file_is_no_model_and_the_verb_that_converts_it_is_named(genreg, tmp_path):
+    known = "version: 1\nplugins: {genreg-far: {summary: Far away, converts: {thaw: [.cold, .bin]}}}\n"
+    (tmp_path / "far.yaml").write_text(known)
+    for name in ("a b.cold", "net.bin", "net.ckpt", "net.zip"):
+        (tmp_path / name).write_bytes(b"x")
+    far = ("--registry", tmp_path / "far.yaml")
+    thaw = (
+        f"genreg thaw {tmp_path}/net.bin -o FOLDER makes a checkpoint of it, once genreg-far is installed: pip install "
+    )
+    done = genreg("run", tmp_path / "net.bin", *far)
+    assert done.code == 2
+    assert done.line.startswith(f"{tmp_path}/net.bin is a pickle, which can run code when it is opened: {thaw}")
+    assert (
+        f"a b.cold is a file: genreg thaw '{tmp_path}/a b.cold' -o" in genreg("run", tmp_path / "a b.cold", *far).line
+    )
+    whole = "a model is a name, or the folder of a checkpoint"
+    opened = f"{tmp_path}/net.ckpt is a pickle, which can run code when it is opened: {whole}"
+    assert genreg("run", tmp_path / "net.ckpt").line == opened
+    assert genreg("run", tmp_path / "net.zip").line == f"{tmp_path}/net.zip is a file: {whole}"
+
+
 # ---- folders and signals ----
 
 

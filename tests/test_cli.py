@@ -73,9 +73,8 @@ def test_show_says_what_can_be_said_to_a_model(genreg):
 
 def test_list_shows_components_and_names_alone(genreg):
     assert genreg("list", "-q", "--family", "nb").out == "nb-iris\nnb-penguins\n"
-    assert (
-        genreg("list", "preprocessors", "-q").out == "categories\nclip\ndedupe\ndropna\nfillna\nminmax\nstandardize\n"
-    )
+    own = ["categories", "clip", "dedupe", "dropna", "fillna", "minmax", "standardize"]
+    assert [name for name in genreg("list", "preprocessors", "-q").out.split() if name in own] == own
     assert genreg("list", "samplers", "-q").out == "clamp\ninterpolate\nmix\ntruncate\n"
     row, *_ = json.loads(genreg("list", "--family", "nb", "--makes", "table", "--json").out)
     assert (row["name"], row["installed"], row["plugin"]) == ("nb-iris", True, "genreg-nb")
@@ -202,8 +201,8 @@ X = "x.csv"
 RUN = ("run", "nb-iris")
 TRAIN = ("train", "nb", "--data", "d.csv", "--label", "kind", "-o", "new")
 SUFFIXES = (
-    "there are: .apng, .arrow, .bmp, .csv, .feather, .gif, .jpeg, .jpg, .jsonl, .ndjson, .npz, .parquet, .png, .tsv, "
-    ".txt, .webp, /"
+    "there are: .apng, .arrow, .bmp, .csv, .feather, .gif, .html, .jpeg, .jpg, .json, .jsonl, .ndjson, .npz, .parquet, "
+    ".png, .tsv, .txt, .webp, /"
 )
 COLUMNS = "label, petal length (cm), petal width (cm), sepal length (cm), sepal width (cm), species"
 MISTAKES = [

@@ -10,10 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from tests.test_startup import HEAVY, PLUGINS, PROBE, TOLD, imported
 
-from genreg.cli import VERBS
+from genreg.cli import VERBS, group
 from genreg.cli.complete import answers
 from genreg.cli.completion import SCRIPTS
 from genreg.entrypoints import package_folder
@@ -23,8 +24,10 @@ OWN = "version: 1\nmodels:\n  irises: {family: nb, makes: table, summary: Mine}\
 RUN = "run nb-iris --sampler "
 TRAIN = "train nb --data d.csv "
 CASES = {  # what is typed -> what is offered; a part ends where no space follows, <file> is the shell's own
-    "": [*VERBS],
+    "": group.list_commands(click.Context(group)),
     "r": ["run", "remove"],
+    "data conv": ["convert"],
+    "data convert x --lo": ["--loader"],
     "--deb": ["--debug"],
     "--debug ru": ["run"],
     "zebra ": ["<file>"],
@@ -40,6 +43,10 @@ CASES = {  # what is typed -> what is offered; a part ends where no space follow
     "show csv": ["csv", "<file>"],
     "remove ": ["irises", "lost"],
     "add ": [],
+    "pull nb-i": ["nb-iris"],
+    "verify nb-iris nb-pe": ["nb-penguins"],
+    "push ": ["<dir>"],
+    "push x ": [],
     "add x ": ["<dir>"],
     "train nb": ["nb"],
     "offers genreg-nb": ["genreg-nb"],

@@ -23,10 +23,11 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from genreg.api import Samples
+from genreg.builtin import LOADERS
 from genreg.data import HELD, Source, conform, row_hashes, rows_within, single_batch
 from genreg.errors import DataError, UsageError
 from genreg.form import Form
-from genreg.given import read_given
+from genreg.given import given_scalar, read_given
 from genreg.images import (
     MOST_PIXELS,
     contact_sheet,
@@ -38,13 +39,13 @@ from genreg.images import (
     image_columns,
     image_field,
     images,
+    media_of,
     pixels,
 )
 from genreg.loading import by_suffix, open_source, writer_of
 from genreg.outputs import as_html, as_text, refuse_output, write
 from genreg.recipe import Recipe, read_recipe
 from genreg.specs import Condition
-from genreg.tables import LOADERS
 
 LOADED = {loader.name: loader for loader in LOADERS}
 NOISE = np.random.default_rng(0)
@@ -274,9 +275,9 @@ def test_a_bomb_is_refused_before_it_is_unpacked_and_without_a_warning():
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "no bytes (PNG, JPEG, WebP, BMP)"),
-        (b"label,image\n", "no image that genreg reads (PNG, JPEG, WebP, BMP)"),
-        (saved(Image.new("RGB", (3, 2)), "GIF"), "no image that genreg reads (PNG, JPEG, WebP, BMP)"),
+        (b"", "no bytes (PNG, JPEG, WebP, BMP, GIF)"),
+        (b"label,image\n", "no image that genreg reads (PNG, JPEG, WebP, BMP, GIF)"),
+        (saved(Image.new("RGB", (3, 2)), "TIFF"), "no image that genreg reads (PNG, JPEG, WebP, BMP, GIF)"),
         (encode(noise(40, 40, 3))[:-2000], "a damaged image (image file is truncated"),
         (encode(noise(40, 40, 3), kind="JPEG")[:-500], "a damaged image (image file is truncated"),
         (encode(noise(40, 40, 3), kind="WEBP")[:100], "a damaged image ("),
@@ -472,11 +473,9 @@ def test_a_folder_that_is_there_is_kept_unless_it_is_ours_and_forced(tmp_path):
     (Path(path) / "thesis.tex").write_text("years of work")
     with pytest.raises(UsageError) as caught:
         refuse_output(path, force=True)
-    assert (
-        line(caught) == f"{path} is no folder of PNG files alone, so --force does not replace it: choose another name"
-    )
+    assert line(caught) == f"{path} is no folder of images alone, so --force does not replace it: choose another name"
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="is no folder of PNG files alone"):
+    with pytest.raises(UsageError, match="is no folder of images alone"):
         refuse_output(f"{tmp_path}/file/", force=True)
 
 
@@ -565,8 +564,8 @@ def test_a_folder_or_suffix_that_nothing_reads_or_writes_is_refused(tmp_path):
     with pytest.raises(UsageError) as caught:
         writer_of("a.tiff", LOADED)
     assert line(caught) == (
-        "a.tiff: the suffix .tiff has no writer; there are: .apng, .arrow, .bmp, .csv, .feather, .gif, .jpeg, .jpg, "
-        ".jsonl, .ndjson, .npz, .parquet, .png, .tsv, .txt, .webp, /"
+        "a.tiff: the suffix .tiff has no writer; there are: .apng, .arrow, .bmp, .csv, .feather, .gif, .html, .jpeg, "
+        ".jpg, .jsonl, .ndjson, .npz, .parquet, .png, .tsv, .txt, .webp, /"
     )
 
 
@@ -619,7 +618,7 @@ def test_a_condition_that_is_no_image_is_refused(tmp_path):
     assert line(caught) == f"--given like={path}: {path} cannot be read: no such file or directory"
     with pytest.raises(UsageError) as caught:
         like(str(tmp_path / "a.txt"))
-    assert line(caught) == f"--given like={tmp_path / 'a.txt'}: no image that genreg reads (PNG, JPEG, WebP, BMP)"
+    assert line(caught) == f"--given like={tmp_path / 'a.txt'}: no image that genreg reads (PNG, JPEG, WebP, BMP, GIF)"
     with pytest.raises(UsageError) as caught:
         like(b"\x89PNG")
     assert line(caught).startswith("--given like: a damaged image (")
@@ -880,3 +879,59 @@ def test_importing_the_helpers_imports_no_pillow():
 
 def test_the_largest_image_that_is_read_is_8192_pixels_square():
     assert MOST_PIXELS == 8192**2
+
+
+# ---- encoded images are written as they came ----
+
+
+def encoded_rows() -> tuple[pa.Table, list[bytes]]:
+    """Three rows of encoded images, of which one is missing, with their prompts."""
+    data = [encode(np.full((4, 5, 3), shade, np.uint8), kind=kind) for shade, kind in ((9, "PNG"), (99, "JPEG"))]
+    schema = pa.schema([image_field("image", media="image/*"), pa.field("prompt", pa.string())])
+    return pa.table({"image": [data[0], None, data[1]], "prompt": ["猫", "<b>", None]}, schema=schema), data
+
+
+def test_one_encoded_image_keeps_its_bytes_where_the_suffix_fits(tmp_path):
+    table, (png, jpeg) = encoded_rows()
+    for path, row, data in (("a.png", 0, png), ("b.jpg", 2, jpeg)):
+        Samples(table.slice(row, 1), np.arange(1, dtype=np.uint64)).save(tmp_path / path)
+        assert (tmp_path / path).read_bytes() == data
+    Samples(table.slice(2, 1), np.arange(1, dtype=np.uint64)).save(tmp_path / "c.png")  # another format is asked for
+    copy = (tmp_path / "c.png").read_bytes()
+    assert media_of(copy) == "image/png"
+    assert (decode(copy) == decode(jpeg)).all()
+
+
+def test_a_folder_of_encoded_images_keeps_their_bytes_and_can_be_replaced(tmp_path):
+    table, (png, jpeg) = encoded_rows()
+    samples = Samples(table, np.array([5, 6, 7], np.uint64))
+    for force in (False, True):
+        samples.save(f"{tmp_path}/out/", force=force)
+        assert {path.name for path in (tmp_path / "out").iterdir()} == {"5.png", "7.jpg", "labels.csv"}
+    assert ((tmp_path / "out/5.png").read_bytes(), (tmp_path / "out/7.jpg").read_bytes()) == (png, jpeg)
+    assert (tmp_path / "out/labels.csv").read_text("utf-8") == "file,prompt\n5.png,猫\n,<b>\n7.jpg,\n"
+
+
+def test_a_page_shows_images_above_their_other_cells(tmp_path):
+    import base64
+
+    table, data = encoded_rows()
+    Samples(table, np.arange(3, dtype=np.uint64)).save(tmp_path / "sheet.html")
+    page = (tmp_path / "sheet.html").read_text("utf-8")
+    assert page.count("<figure>") == 3
+    assert [base64.b64encode(one).decode() in page for one in data] == [True, True]
+    assert "<b>prompt</b> 猫" in page
+    assert "<figure><figcaption><b>prompt</b> &lt;b&gt;</figcaption></figure>" in page
+    pixels = pa.table({"digit": images(np.zeros((1, 8, 8, 1), np.uint8))})
+    Samples(pixels, np.arange(1, dtype=np.uint64)).save(tmp_path / "pixels.html")
+    assert "image-rendering:pixelated" in (tmp_path / "pixels.html").read_text("utf-8")
+
+
+def test_a_list_of_images_is_given_by_their_files(tmp_path):
+    _, (png, jpeg) = encoded_rows()
+    (tmp_path / "a.png").write_bytes(png)
+    field = pa.field("images", pa.list_(pa.binary()))
+    assert given_scalar(f"[{tmp_path}/a.png,{tmp_path}/a.png]", field, "images").as_py() == [png, png]
+    assert given_scalar([jpeg, tmp_path / "a.png"], field, "images").as_py() == [jpeg, png]
+    with pytest.raises(UsageError, match=r"--given images=nowhere\.png: nowhere\.png cannot be read"):
+        given_scalar("[nowhere.png]", field, "images")

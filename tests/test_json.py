@@ -74,8 +74,12 @@ ASKED = {  # heading -> commands that have that shape
     "genreg run MODEL -o OUT --json": ["run nb-iris -o y.csv --json"],
     "genreg run MODEL --dry-run": ["run nb-iris --dry-run", "run nb-iris setosa -n 3 --sampler clamp:at=0,value=1 -o z.csv --dry-run --json"],
     "genreg score MODEL --data FILE -o OUT --json": ["score nb-iris --data x.csv -o s.csv --json"],
+    "genreg data convert SOURCE… -o OUT --json": ["data convert x.csv -o c.json --json"],
     "genreg train FAMILY --data FILE -o FOLDER --json": [f"{TRAIN} -o m --json"],
     "genreg train FAMILY --data FILE -o FOLDER --dry-run": [f"{TRAIN} -o n --dry-run", f"{TRAIN} -o n --dry-run --json"],
+    "genreg pull NAME… --json": ["pull hf://genreg/iris --json", "pull nb-iris nb-penguins --json"],
+    "genreg verify NAME… --json": ["verify nb-iris mine --json"],
+    "genreg push FOLDER ORG/REPO --json": ["push folder genreg/new --license mit --json", "push folder genreg/new --license mit --dry-run --json"],
     "genreg add NAME FOLDER --json": ["add new folder --json", "add nb-iris folder --force --json"],
     "genreg remove NAME --json": ["remove mine --json"],
     "genreg plugins --json": ["plugins --json"],
@@ -95,7 +99,11 @@ def keys(list): "Show keys."
 
 
 @pytest.mark.parametrize("heading", ASKED)
-def test_what_is_printed_has_the_shape_that_is_told(genreg, desk, distribution, heading):
+@pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")  # of huggingface_hub's uploads
+def test_what_is_printed_has_the_shape_that_is_told(genreg, desk, distribution, heading, request):
+    if "hf://" in str(ASKED[heading]) or "push" in heading:
+        hub = request.getfixturevalue("genreg_hub")
+        hub.add_repo("genreg/iris", {path.name: path for path in Path("folder").iterdir()})
     points = "[genreg]\ndream = genreg_dream\n[genreg.commands]\ndream = genreg_dream:dream\n"
     distribution("genreg-dream", DREAM, registry="version: 1\n", points=points)
     distribution("genreg-ill", "1 / 0\n", registry="version: 1\n")
@@ -162,6 +170,9 @@ WRONG = [
     "score zebra --data x",
     "check zebra",
     "add a/b c",
+    "pull zebra",
+    "verify zebra",
+    "push zebra genreg/zebra",
     "remove zebra",
     "offers zebra",
     "list --family zebra",

@@ -747,6 +747,14 @@ def kept(step: Any, data: Source) -> dict[str, list[Any]]:
     return table.to_pydict()
 
 
+def test_what_is_missing_in_later_rows_alone_is_filled_from_training_too():
+    step = fillna(train({"x": [1.0, 3.0], "t": ["a", "a"], "l": [[1], [2]]}))
+    later = pa.record_batch({"x": [None, 9.0], "t": [None, "b"], "l": [[3], [4]]})
+    assert step.apply(later).to_pydict() == {"x": [2.0, 9.0], "t": ["a", "b"], "l": [[3], [4]]}
+    with pytest.raises(DataError, match=r"^column l holds list<.*>, which has no typical value: "):
+        step.apply(pa.record_batch({"x": [1.0], "t": ["a"], "l": pa.array([None], pa.list_(pa.int64()))}))
+
+
 def test_dedupe_keeps_the_first_of_equal_rows(monkeypatch):
     data = train(ROWS)
     expected = {"a": [1, 2, 1, None], "b": ["x", "x", "雪", None]}

@@ -6,6 +6,7 @@ How a document is written, so that it can be checked:
   first line is ``# path/to/file`` is that file, and is written instead.
 - A block marked ``text`` is what the block before it prints on a terminal; a line ``…`` stands for any lines. The mark
   ``text exit 2`` says with which code it ends: with 0 otherwise, and where no output is shown.
+- The Hugging Face Hub is one on this machine, which has the model ``genreg/iris``; alice is logged in.
 - The set-up (``python3 -m venv``, ``pip install``, ``pytest``, ``make``, ``source``) is not repeated: the files and
   targets that it names must be there, and tests/test_wheels.py installs. A package that the document itself wrote is
   installed.
@@ -13,6 +14,7 @@ How a document is written, so that it can be checked:
 ``python tests/test_readme.py FILE`` writes what the blocks print now into the document.
 """
 
+import functools
 import os
 import pty
 import re
@@ -20,10 +22,18 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from genreg.entrypoints import package_folder
+from genreg.testing.hub import OWNER_TOKEN as ALICE
+from genreg.testing.hub import FakeHub
+from genreg_openai.testing import FakeOpenAI
 
 ROOT = Path(__file__).parents[1]
 PROSE = [
@@ -104,6 +114,15 @@ def installed(words: list[str], folder: Path) -> None:
             assert (ROOT / word).exists(), f"pip install {word}: there is no such file"
 
 
+@contextmanager
+def a_hub(home: Path) -> Iterator[None]:
+    """A Hugging Face Hub for the commands of a document, with one model; alice is logged in."""
+    iris = Path(package_folder("genreg_nb") or "", "nb-iris")
+    with FakeHub() as hub, hub.serving(home, ALICE):
+        hub.add_repo("genreg/iris", {path.name: path for path in iris.iterdir()})
+        yield
+
+
 def environment(folder: Path) -> dict[str, str]:
     """This environment's commands, no registry of the user's, and the packages that the document wrote."""
     sources = [str(path) for path in folder.glob("*/src")]
@@ -113,7 +132,15 @@ def environment(folder: Path) -> dict[str, str]:
         "XDG_CONFIG_HOME": str(folder / ".config"),
         "PYTHONPATH": os.pathsep.join([*sources, str(folder / "site")]),
         "PYTHONUTF8": "1",
+        "OPENAI_BASE_URL": fake_service().url,  # no document asks the real one
+        "OPENAI_API_KEY": "test-key",
     }
+
+
+@functools.cache
+def fake_service() -> FakeOpenAI:
+    """The service that documents ask, as long as the tests run."""
+    return FakeOpenAI().__enter__()
 
 
 def printed(block: Block, folder: Path) -> tuple[str, int]:
@@ -154,7 +181,13 @@ def same(shown: str, output: str) -> bool:
 
 
 @pytest.mark.parametrize("path", PROSE, ids=lambda path: str(path.relative_to(ROOT)))
-def test_what_a_document_shows_is_what_happens(path: Path, tmp_path: Path) -> None:
+def test_what_a_document_shows_is_what_happens(path: Path, tmp_path: Path, tmp_path_factory: Any) -> None:
+    with a_hub(tmp_path_factory.mktemp("hf")):
+        follow(path, tmp_path)
+
+
+def follow(path: Path, tmp_path: Path) -> None:
+    """Run a document's blocks and compare what they print."""
     for block in blocks(path.read_text("utf-8")):
         where = f"{path.relative_to(ROOT)}, line {block.line}"
         if block.file:
@@ -228,7 +261,7 @@ def rewrite(path: Path) -> None:
     """Write what the blocks of a document print now into it."""
     document = path.read_text("utf-8")
     pieces, start = [], 0
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as home, a_hub(Path(home)):
         for block in blocks(document):
             if block.file:
                 written(block, Path(folder))

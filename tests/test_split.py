@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from genreg import data
 from genreg.data import PARTS, Source, assign_parts, parse_split, row_hashes
+from genreg.delimited import csv
 from genreg.errors import UsageError
-from genreg.tables import csv
 
 SHARES = parse_split("70/15/15")
 

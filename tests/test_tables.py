@@ -16,10 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genreg import tables
+from genreg import columnar, delimited, lines
+from genreg.builtin import LOADERS
+from genreg.columnar import parquet
 from genreg.data import Source, noted, notes, single_batch
+from genreg.delimited import csv, csv_text
 from genreg.errors import DataError
-from genreg.tables import LOADERS, csv, csv_text, jsonl, parquet, txt
+from genreg.lines import jsonl, txt
 
 BY_NAME = {loader.name: loader for loader in LOADERS}
 UTC = datetime.UTC
@@ -128,7 +131,7 @@ def test_floats_note_the_largest_number_of_decimals_unless_an_exponent_is_there(
 def test_a_late_change_of_type_across_blocks_is_seen_before_the_first_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "BLOCK", 1 << 12)
+    monkeypatch.setattr(delimited, "BLOCK", 1 << 12)
     path = text_file(tmp_path, "zip,n\n" + "".join(f"{10000 + i % 80000},{i}\n" for i in range(30_000)) + "0A123,5\n")
     source = csv(path)
     assert types(source) == {"zip": "string", "n": "int64"}
@@ -140,7 +143,7 @@ def test_a_late_change_of_type_across_blocks_is_seen_before_the_first_row(
 
 
 def test_quoted_newlines_work_across_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "BLOCK", 256)
+    monkeypatch.setattr(delimited, "BLOCK", 256)
     cells = [f'line {i}\nand\r\n\n"more", {i}' for i in range(500)]
     quoted = ['"' + cell.replace('"', '""') + '"' for cell in cells]
     source = csv(text_file(tmp_path, "text,n\n" + "".join(f"{cell},{i}\n" for i, cell in enumerate(quoted))))
@@ -153,7 +156,8 @@ def test_quoted_newlines_work_across_blocks(tmp_path: Path, monkeypatch: pytest.
 def test_batches_have_exactly_the_size_asked_for(
     tmp_path: Path, loader: str, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "BLOCK", 64)
+    monkeypatch.setattr(delimited, "BLOCK", 64)
+    monkeypatch.setattr(lines, "BLOCK", 64)
     table = pa.table({"a": pa.array(range(30), pa.int64()), "s": [str(n) + "x" for n in range(30)]})
     source = BY_NAME[loader].read(written(table, tmp_path / f"t.{loader}", loader, 11))
     sizes = [batch.num_rows for batch in source.batches(size=size)]
@@ -233,7 +237,7 @@ def test_wrong_encodings_are_named_with_the_way_out(tmp_path: Path) -> None:
 
 
 def test_a_wrong_byte_far_into_the_file_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "BLOCK", 1 << 12)
+    monkeypatch.setattr(delimited, "BLOCK", 1 << 12)
     path = text_file(tmp_path, b"a,b\n" + b"1,x\n" * 50_000 + "2,中文\n".encode("gb18030"))
     assert refusal(csv, path).startswith("people.csv is not UTF-8 (line 50002); it looks like GB18030")
 
@@ -242,7 +246,7 @@ def test_ragged_rows_are_named_with_what_was_expected(tmp_path: Path, monkeypatc
     assert refusal(csv, text_file(tmp_path, 'a,b\n1,2\n\n"x\ny",4\n5\n')) == (
         "people.csv: row 3 (line 6) has 1 columns, and the header has 2"
     )
-    monkeypatch.setattr(tables, "BLOCK", 64)
+    monkeypatch.setattr(delimited, "BLOCK", 64)
     assert refusal(csv, text_file(tmp_path, "a,b\n" + "1,2\n" * 100 + "1,2,3\n")) == (
         "people.csv: row 101 (line 102) has 3 columns, and the header has 2"
     )
@@ -256,7 +260,7 @@ def test_bad_csv_files_get_one_clear_line(tmp_path: Path, monkeypatch: pytest.Mo
     )
     assert refusal(csv, tmp_path) == f"{tmp_path} cannot be read: is a directory"
     assert refusal(csv, tmp_path / "no.csv") == f"{tmp_path / 'no.csv'} cannot be read: no such file or directory"
-    monkeypatch.setattr(tables, "BLOCK", 64)
+    monkeypatch.setattr(delimited, "BLOCK", 64)
     assert refusal(csv, text_file(tmp_path, 'a,b\n"x,1\n' + "y,2\n" * 100)) == (
         "people.csv: a quote is not closed, or a row is longer than 64 bytes"
     )
@@ -327,7 +331,7 @@ def test_json_chunks_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     rows += [{"a": 0.25, "t": "never", "l": [7], "new": "中"}]
     path = text_file(tmp_path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "t.ndjson")
     one = jsonl(path)
-    monkeypatch.setattr(tables, "BLOCK", 100)
+    monkeypatch.setattr(lines, "BLOCK", 100)
     many = jsonl(path)
     assert types(many) == {"a": "double", "t": "string", "l": "list<item: int64>", "new": "string"}
     assert many.rows == 501
@@ -370,7 +374,7 @@ def test_bad_json_names_the_line(tmp_path: Path, text: str, message: str) -> Non
 
 
 def test_a_mixed_json_column_is_found_across_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "BLOCK", 50)
+    monkeypatch.setattr(lines, "BLOCK", 50)
     path = text_file(tmp_path, '{"a": 1}\n' * 100 + '{"a": 2}\n{"a": "x"}\n', "t.jsonl")
     assert refusal(jsonl, path) == "t.jsonl line 102: column a holds numbers and text: write one kind of value"
 
@@ -552,7 +556,7 @@ def test_row_groups_are_gathered_and_bounded(tmp_path: Path, monkeypatch: pytest
     table = pa.table({"a": pa.array(range(1000), pa.int64())})
     path = written(table, tmp_path / "one.parquet", "parquet", size=10)
     assert pa.parquet.ParquetFile(path).num_row_groups == 1
-    monkeypatch.setattr(tables, "GROUP", 8 * 100)
+    monkeypatch.setattr(columnar, "GROUP", 8 * 100)
     path = written(table, tmp_path / "many.parquet", "parquet", size=10)
     assert pa.parquet.ParquetFile(path).num_row_groups > 5
     assert whole(parquet(path)).equals(table)

@@ -19,10 +19,10 @@ import genreg
 from genreg import checkpoint as checkpoints
 from genreg.checkpoint import CARD, CONFIG, WEIGHTS, Weights, write_tensors
 from genreg.data import notes
+from genreg.delimited import csv
 from genreg.errors import CheckpointError, DataError, NotFound, PluginError, Unsupported, UsageError
 from genreg.plugins import load_plugins
 from genreg.resume import RUN
-from genreg.tables import csv
 
 KINDS, SKIES = ["b", "a"], ["clear", "雲, and rain"]
 
@@ -50,7 +50,7 @@ def flowers(rows: int = 120, **changes: Any) -> pa.Table:
 @pytest.fixture
 def write(tmp_path):
     """A table as a CSV file; text as it is."""
-    from genreg.tables import write_csv
+    from genreg.delimited import write_csv
 
     def write(data: pa.Table | str, name: str = "flowers.csv") -> Path:
         path = tmp_path / name

@@ -20,7 +20,7 @@ import pyarrow.feather
 import pytest
 from tests import toys
 
-from genreg import tables
+from genreg import columnar
 from genreg.data import guessed_rows, noted
 from genreg.errors import GenregError
 from genreg.files import new_file
@@ -138,9 +138,9 @@ def test_stretches_have_no_gap():
     assert list(stretches([2, 3, 4, 7, 9, 10])) == [(2, 4), (7, 7), (9, 10)]
 
 
-@pytest.mark.parametrize("write", [tables.write_parquet, tables.write_arrow])
+@pytest.mark.parametrize("write", [columnar.write_parquet, columnar.write_arrow])
 def test_the_bytes_of_a_file_do_not_depend_on_how_its_rows_come(tmp_path, monkeypatch, write):
-    monkeypatch.setattr(tables, "ROWS", 37)
+    monkeypatch.setattr(columnar, "ROWS", 37)
     rng, n = random.Random(0), 100
 
     def some(cell) -> list:

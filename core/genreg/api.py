@@ -17,7 +17,7 @@ from genreg import checkpoint as checkpoints
 from genreg.data import Source
 from genreg.draft import Array, Model, Seeds
 from genreg.errors import CheckpointError, UsageError
-from genreg.foreign import adopt, is_foreign
+from genreg.foreign import adopt, is_foreign, no_folder
 from genreg.form import Form
 from genreg.given import Given, as_table, read_given
 from genreg.images import as_pillow, contact_sheet, each_image, encode, image_columns
@@ -189,14 +189,21 @@ class LoadedModel:
         return Run(self.model, self.form, given, edits, self.family.batch, aligned=self.family.tolerance > 0)
 
 
-def load(name: str | Path, *, options: Mapping[str, Any] | None = None, registries: Sequence[str] = ()) -> LoadedModel:
-    """Load a registry entry by name, a checkpoint by its folder, or a reference.
+def load(
+    name: str | Path,
+    *,
+    options: Mapping[str, Any] | None = None,
+    registries: Sequence[str] = (),
+    offline: bool = False,
+) -> LoadedModel:
+    """Load a registry entry by name, a checkpoint by its folder, or a reference such as ``hf://org/repo``.
 
-    ``options`` say how it is loaded (``device``, ``dtype``). Raises NotFound for an unknown name, CheckpointError for a
-    damaged checkpoint, UsageError for a wrong option.
+    ``options`` say how it is loaded (``device``, ``dtype``); ``offline`` fetches nothing. Raises NotFound for an
+    unknown name, CheckpointError for a damaged checkpoint, HubError for one that cannot be fetched, UsageError for a
+    wrong option.
     """
     registry = read_registries(registries)
-    entry, folder = locate(str(name), registry)
+    name, entry, folder = locate(str(name), registry, offline=offline)
     components = load_plugins()
     foreign = folder is not None and is_foreign(folder)
     saved = (adopt(folder, components.families.values()) if foreign else checkpoints.read(folder)) if folder else None
@@ -213,21 +220,34 @@ def load(name: str | Path, *, options: Mapping[str, Any] | None = None, registri
     columns = family.columns(config)
     form = Form(saved.schema if saved and not foreign else columns, columns, family.conditions(config), chain)
     model = family.load(config, loaded_options, saved.weights if saved else None)
-    return LoadedModel(str(name), family, config, model, form, components, saved, entry, chosen)
+    return LoadedModel(name, family, config, model, form, components, saved, entry, chosen)
 
 
-def locate(name: str, registry: Registry) -> tuple[Entry | None, Path | None]:
-    """What a name on the command line stands for: an entry with its folder (if it has weights), or a folder."""
+def locate(name: str, registry: Registry, *, offline: bool = False) -> tuple[str, Entry | None, Path | None]:
+    """What a name on the command line stands for: an entry with its folder (if it has weights), or a folder.
+
+    The name comes back as it means the same for ever: a reference to the Hub with its commit.
+    """
     if name in registry.entries:
         entry = registry.entry(name)
         if not entry.weights:
-            return entry, None
+            return name, entry, None
         own = f"genreg add {name} {shlex.quote(entry.weights)} --force names it as it is now"
         mend = {"mend": own} if entry.origin == user_file() else {}
-        return entry, resolve(entry.weights, base=Path(entry.origin).parent, files=entry.files, **mend)
+        if entry.weights.startswith("hf://"):
+            mend = {"mend": f"genreg pull {name}"}
+        files: dict[str, Any] = {"base": Path(entry.origin).parent, "files": entry.files, "offline": offline}
+        return name, entry, resolve(entry.weights, **files, **mend)
+    if name.startswith("hf://"):
+        from genreg.fetch import fetch
+
+        reference, folder = fetch(name, offline=offline)
+        return str(reference), None, folder
+    if os.path.isfile(name):  # noqa: PTH113 - pathlib raises where a name is too long
+        raise CheckpointError(no_folder(name, registry))
     if "://" in name or "/" in name or os.path.isdir(name):  # noqa: PTH112 - pathlib raises where a name is too long
-        return None, resolve(name)
-    return registry.entry(name), None  # raises, with a close name
+        return name, None, resolve(name)
+    return name, registry.entry(name), None  # raises, with a close name
 
 
 def read_config(family: ModelFamily, saved: checkpoints.Checkpoint | None) -> Any:

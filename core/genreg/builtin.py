@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from genreg.columnar import arrow, parquet, write_arrow, write_parquet
+from genreg.delimited import csv, write_csv
 from genreg.hooks import hookimpl
+from genreg.lines import jsonl, txt, write_jsonl, write_txt
 from genreg.preprocess import PREPROCESSORS
 from genreg.samplers import SAMPLERS
 from genreg.specs import DataLoader, Preprocessor, Sampler
-from genreg.tables import LOADERS
+
+LOADERS = [
+    DataLoader(csv, (".csv", ".tsv"), write=write_csv, packed=True, several=True),
+    DataLoader(jsonl, (".jsonl", ".ndjson"), write=write_jsonl, packed=True, several=True),
+    DataLoader(parquet, (".parquet",), write=write_parquet),
+    DataLoader(arrow, (".arrow", ".feather"), write=write_arrow),
+    DataLoader(txt, (".txt",), write=write_txt, packed=True),
+]
 
 
 @hookimpl
 def genreg_data_loaders() -> list[DataLoader]:
-    """CSV, JSON Lines, Parquet and Arrow."""
+    """CSV, JSON Lines, Parquet, Arrow, plain text."""
     return LOADERS
 
 

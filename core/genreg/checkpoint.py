@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,20 +26,32 @@ from genreg.files import new_folder, sha256
 
 FORMAT = 1
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+INDEX = ".safetensors.index.json"  # the end of its name: which tensor is in which shard
 CHAIN_PREFIX = "chain."
 LARGEST_CONFIG = 64 << 20  # bytes
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 @dataclass(frozen=True)
 class Weights:
     """The tensors of a checkpoint, read lazily: the header first, each tensor when it is asked for."""
 
-    path: Path
+    path: Path  # the file, or the index of its shards
     header: Mapping[str, tuple[tuple[int, ...], str]]  # name -> shape, dtype as the header spells it ("F32")
+    shards: Mapping[str, Path] = field(default_factory=dict)  # name -> file, where there is an index
 
     @classmethod
     def open(cls, path: Path) -> Weights:
-        """Read and check the header of a safetensors file; raises CheckpointError where it is damaged."""
+        """Read and check the header of a safetensors file, or those of an index's shards; raises CheckpointError."""
+        if path.name.endswith(INDEX):
+            shards = {name: path.with_name(shard) for name, shard in shards_of(path).items()}
+            header = {
+                name: spec for shard in sorted(set(shards.values())) for name, spec in cls.open(shard).header.items()
+            }
+            if header.keys() != shards.keys():
+                wrong = sorted(header.keys() ^ shards.keys())
+                raise CheckpointError(f"{path} and its shards differ in {', '.join(wrong[:8])}")
+            return cls(path, header, shards)
         try:
             with safe_open(str(path), framework="numpy") as file:
                 slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - a file is no mapping
@@ -51,11 +63,24 @@ class Weights:
         """One tensor as a NumPy array; raises CheckpointError where it is missing."""
         if name not in self.header:
             raise CheckpointError(f"{self.path} has no tensor {name}")
+        path = self.shards.get(name, self.path)
         try:
-            with safe_open(str(self.path), framework="numpy") as file:
+            with safe_open(str(path), framework="numpy") as file:
                 return np.asarray(file.get_tensor(name))
         except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{self.path}: tensor {name} cannot be read: {error}") from None
+            raise CheckpointError(f"{path}: tensor {name} cannot be read: {error}") from None
+
+    def by_file(self, names: Iterable[str]) -> dict[Path, list[str]]:
+        """The names by the file that holds them, so that each file is opened once."""
+        found: dict[Path, list[str]] = {}
+        for name in names:
+            found.setdefault(self.shards.get(name, self.path), []).append(name)
+        return found
+
+    @property
+    def files(self) -> list[Path]:
+        """All files of the weights: the one, or the index and its shards."""
+        return [self.path, *sorted(set(self.shards.values()))]
 
     def under(self, prefix: str) -> dict[str, Array]:
         """All tensors whose names begin with the prefix, by the rest of their names."""
@@ -91,7 +116,7 @@ class Checkpoint:
 
     def digest(self) -> str:
         """One sha256 over config and weights: the checkpoint's identity in recipes."""
-        parts = [sha256(self.folder / CONFIG), *([sha256(self.weights.path)] if self.weights else [])]
+        parts = [sha256(path) for path in (self.folder / CONFIG, *(self.weights.files if self.weights else []))]
         return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
@@ -102,11 +127,13 @@ def save(
     card: str,
     *,
     pictures: Mapping[str, bytes] | None = None,
+    beside: Mapping[str, Mapping[str, Array]] | None = None,
     force: bool = False,
 ) -> None:
     """Write a checkpoint so that it appears whole or not at all; ``checkpoint.folder`` and ``weights`` are not used.
 
-    Raises CheckpointError where something is there already: a checkpoint is replaced when forced, another folder never.
+    ``beside`` holds further networks by file name, which the family knows and no run needs (a discriminator). Raises
+    CheckpointError where something is there already: a checkpoint is replaced when forced, another folder never.
     """
     refuse_existing_folder(folder, force=force)
     block = {
@@ -125,7 +152,8 @@ def save(
         (temporary / CARD).write_text(card, "utf-8")
         for name, picture in (pictures or {}).items():
             (temporary / Path(name).name).write_bytes(picture)
-        write_tensors(temporary / WEIGHTS, tensors)
+        for name, network in {**(beside or {}), WEIGHTS: tensors}.items():
+            write_tensors(temporary / name, network)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Array]) -> None:
@@ -167,7 +195,7 @@ def read(folder: Path) -> Checkpoint:
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(block["schema"], validate=True)))
     except (ValueError, OSError, NotImplementedError) as error:
         raise CheckpointError(f"{folder / CONFIG}: genreg.schema is damaged: {error}") from None
-    path = folder / WEIGHTS
+    found = [folder / name for name in (WEIGHTS, f"model{INDEX}") if (folder / name).is_file()]
     return Checkpoint(
         folder=folder,
         family=block["family"],
@@ -176,7 +204,7 @@ def read(folder: Path) -> Checkpoint:
         chain=block["chain"],
         split=block["split"],
         training=block["training"],
-        weights=Weights.open(path) if path.is_file() else None,
+        weights=Weights.open(found[0]) if found else None,
     )
 
 
@@ -205,7 +233,37 @@ def _spelled(spec: tuple[tuple[int, ...], str]) -> str:
 
 
 def files_of(folder: Path) -> Iterator[tuple[str, Path]]:
-    """The names and paths of a checkpoint's files that are there."""
-    for name in (CONFIG, WEIGHTS, CARD):
-        if (folder / name).is_file():
-            yield name, folder / name
+    """The names and paths of a checkpoint's files that are there: config, weights or index and shards, card."""
+    found = [folder / name for name in (WEIGHTS, f"model{INDEX}") if (folder / name).is_file()][:1]
+    for path in (folder / CONFIG, *(Weights.open(found[0]).files if found else ()), folder / CARD):
+        if path.is_file():
+            yield path.name, path
+
+
+def weights_among(names: Iterable[str]) -> str:
+    """The file or index that holds a folder's weights, among the names of its files; raises CheckpointError.
+
+    ``model.safetensors`` comes first, then an index, then the only .safetensors that is no variant (``x.fp16``).
+    """
+    there = sorted(names)
+    if WEIGHTS in there:
+        return WEIGHTS
+    indexes = [name for name in there if name.endswith(INDEX)]
+    files = indexes or [name for name in there if name.endswith(".safetensors")]
+    plain = [name for name in files if "." not in name.removesuffix(INDEX).removesuffix(".safetensors")] or files
+    if len(plain) == 1:
+        return plain[0]
+    pickled = next((name for name in there if name.endswith(PICKLES)), None)
+    why = f"{pickled} is a pickle, which can run code: convert it to safetensors" if pickled else "it has none"
+    raise CheckpointError(f"one .safetensors file is needed: {f'it has {len(plain)}' if plain else why}")
+
+
+def shards_of(index: Path) -> dict[str, str]:
+    """Which tensor is in which file, by a .safetensors.index.json; raises CheckpointError for names of other files."""
+    found = read_json(index).get("weight_map")
+    if not isinstance(found, dict) or not found or not all(isinstance(name, str) for name in found.values()):
+        raise CheckpointError(f"{index} is no index: weight_map must say the file of each tensor")
+    for name in found.values():
+        if not name.endswith(".safetensors") or name.startswith(".") or {"/", "\\", "\0"} & set(name):
+            raise CheckpointError(f"{index}: {name!r} is no plain name of a .safetensors file")
+    return found

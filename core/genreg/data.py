@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -40,6 +41,7 @@ class Source:
     part: Part = "all"
     table: pa.Table | None = None
     through: tuple[Callable[[Batch], Batch], ...] = ()
+    skipped: MutableMapping[str, str] = dataclass_field(default_factory=dict)  # what a pass left out as broken, and why
 
     @classmethod
     def of(cls, table: pa.Table, part: Part = "all") -> Source:
@@ -131,8 +133,8 @@ def rows_within(table: pa.Table, bytes_: int, most: int) -> int:
     return min(most, 1 << max(fit.bit_length() - 1, 0)) if table.num_rows else most
 
 
-def spool(source: Source, folder: Path, name: str = "rows") -> Source:
-    """The same rows at hand: in memory, or above SPOOL_ABOVE bytes in ``folder``/``name``.arrow, mapped."""
+def spool(source: Source, folder: Path, name: str = "rows", *, above: int | None = None) -> Source:
+    """The same rows at hand: in memory, or above so many bytes (SPOOL_ABOVE) in ``folder``/``name``.arrow, mapped."""
     if source.table is not None and not source.through:
         return source
     held: list[Batch] = []
@@ -142,7 +144,7 @@ def spool(source: Source, folder: Path, name: str = "rows") -> Source:
         for batch in source.scan():
             held.append(batch)
             size += batch.nbytes
-            if size > SPOOL_ABOVE:
+            if size > (SPOOL_ABOVE if above is None else above):
                 writer = writer or pa.ipc.new_file(str(unfinished), source.schema)
                 for ready in held:
                     writer.write_batch(ready)
@@ -403,7 +405,7 @@ def row_hashes(batch: Batch, columns: Sequence[str], seed: int) -> npt.NDArray[n
             rows = (row.tobytes() for row in column.drop_null().to_numpy_ndarray())
             texts.append([next(rows) if there else None for there in column.is_valid().to_pylist()])
             continue
-        texts.append([None if value is None else _canonical(value) for value in column.to_pylist()])
+        texts.append([None if value is None else canonical(value) for value in column.to_pylist()])
     prefix = f"{seed}\x1e".encode()
     digests = b"".join(
         hashlib.blake2b(prefix + ascii(row).encode(), digest_size=8).digest() for row in zip(*texts, strict=True)
@@ -428,7 +430,7 @@ def _widened(column: Any) -> Any:
     return pc.replace_substring_regex(text, " 00:00:00$", "")  # midnight is the date
 
 
-def _canonical(value: Any) -> Any:
+def canonical(value: Any) -> Any:
     """One spelling per value: 5 and 5.0 are the same number, -0 is 0; text, dates and bytes are themselves."""
     if isinstance(value, bool):
         return str(value).lower()
@@ -437,9 +439,9 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() else repr(value)
     if isinstance(value, (list, tuple)):
-        return [None if item is None else _canonical(item) for item in value]
+        return [None if item is None else canonical(item) for item in value]
     if isinstance(value, dict):
-        return [(name, None if item is None else _canonical(item)) for name, item in sorted(value.items())]
+        return [(name, None if item is None else canonical(item)) for name, item in sorted(value.items())]
     return value if isinstance(value, bytes) else str(value)
 
 

@@ -133,6 +133,23 @@ class Streaming(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Account:
+    """What a run has used: ``facts`` are kept in its recipe, ``lines`` are told to people at its end."""
+
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    lines: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class Accounting(Protocol):
+    """A model whose samples cost something."""
+
+    def account(self, folder: Path, /) -> Account:
+        """What the journal in ``folder`` adds up to, failed attempts and earlier runs included."""
+        ...
+
+
 @runtime_checkable
 class Planning(Protocol):
     """A model that can say what a run would take."""

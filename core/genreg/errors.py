@@ -47,6 +47,14 @@ class NotFound(UsageError):
     """A name that is not there."""
 
 
+class HubError(UsageError):
+    """The Hub refuses, or cannot be reached; the message has the next command to type."""
+
+
+class NotCached(HubError):
+    """Offline, and not here."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown name: a close name, else all that exist.
 

@@ -21,7 +21,7 @@ from genreg.registry import Registry, read_registries
 from genreg.specs import ModelFamily, Sampler, summary
 
 
-def facts_of(what: str, registries: tuple[str, ...] = ()) -> dict[str, Any]:
+def facts_of(what: str, registries: tuple[str, ...] = (), *, offline: bool = False) -> dict[str, Any]:
     """Everything worth telling of a name, a folder or a file, as JSON; raises NotFound with a close name."""
     beside = os.path.isfile(recipe_path(Path(what)))  # noqa: PTH113 - pathlib raises where a name is too long
     if beside or embedded_recipe(Path(what)):
@@ -30,7 +30,7 @@ def facts_of(what: str, registries: tuple[str, ...] = ()) -> dict[str, Any]:
         raise UsageError(f"{what} has no recipe beside it: genreg did not make it, or the recipe was moved away")
     registry = read_registries(registries)
     if what in registry.entries or "/" in what or os.path.isdir(what):  # noqa: PTH112
-        return _of_model(load(what, registries=registries))
+        return _of_model(load(what, registries=registries, offline=offline))
     components = load_plugins()
     if what in components.families:
         return _of_family(components.families[what], components)
@@ -40,7 +40,9 @@ def facts_of(what: str, registries: tuple[str, ...] = ()) -> dict[str, Any]:
     raise NotFound(f"there is nothing called {what}{did_you_mean(what, _names(registry, components))}")
 
 
-def draw_to(what: str, output: str, registries: tuple[str, ...] = (), *, force: bool = False) -> None:
+def draw_to(
+    what: str, output: str, registries: tuple[str, ...] = (), *, force: bool = False, offline: bool = False
+) -> None:
     """Draw a model's insides to an .svg or .png file; raises Unsupported where the family has no drawing."""
     path = Path(output)
     kinds: dict[str, Literal["svg", "png"]] = {".svg": "svg", ".png": "png"}
@@ -48,7 +50,7 @@ def draw_to(what: str, output: str, registries: tuple[str, ...] = (), *, force: 
     if kind is None:
         raise UsageError(f"{output}: drawings are .svg or .png")
     refuse_existing(path, force=force)
-    model = load(what, registries=registries)
+    model = load(what, registries=registries, offline=offline)
     if not isinstance(model.model, Drawing):
         raise Unsupported(f"{what} is of the family {model.family.name}, which has no drawing")
     with new_file(path, force=force) as temporary:

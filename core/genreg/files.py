@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 from genreg.errors import DataError, UsageError
@@ -70,12 +71,20 @@ def refuse_existing(path: Path, *, force: bool = False) -> None:
 
 
 def sha256(path: Path) -> str:
-    """The hex digest of a file's content; raises DataError where it cannot be read."""
+    """The hex digest of a file's content, read again where the file has changed; raises DataError if it cannot be."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        real = path.resolve()
+        now = real.stat()
+        return _sha256(real, (now.st_size, now.st_mtime_ns, now.st_ino))
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
+
+
+@lru_cache(maxsize=1024)
+def _sha256(path: Path, state: tuple[int, ...]) -> str:  # noqa: ARG001 - what a change is seen by
+    """Weights are verified when they are loaded and named in the recipe: they are read for it once."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
 
-from genreg.checkpoint import CONFIG, Checkpoint, Weights, read_json
+from genreg.checkpoint import CONFIG, PICKLES, Checkpoint, Weights, read_json, weights_among
+from genreg.entrypoints import install_line
 from genreg.errors import CheckpointError
+from genreg.registry import Registry
 from genreg.specs import ModelFamily
-
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def is_foreign(folder: Path) -> bool:
@@ -20,17 +21,33 @@ def is_foreign(folder: Path) -> bool:
     return bool(config) and "genreg" not in config
 
 
+def no_folder(path: str, registry: Registry) -> str:
+    """Why a file is no model, and the verb that makes a checkpoint of such files, where a plugin has one."""
+    suffix = Path(path).suffix.lower()
+    why = "a pickle, which can run code when it is opened" if suffix in PICKLES else "a file"
+    verbs = [
+        (plugin, verb)
+        for plugin, known in registry.plugins.items()
+        for verb, suffixes in known.get("converts", {}).items()
+        if suffix in suffixes
+    ]
+    if not verbs:
+        return f"{path} is {why}: a model is a name, or the folder of a checkpoint"
+    plugin, verb = verbs[0]
+    missing = "" if plugin in registry.installed else f", once {plugin} is installed: {install_line(plugin)}"
+    return f"{path} is {why}: genreg {verb} {shlex.quote(path)} -o FOLDER makes a checkpoint of it{missing}"
+
+
 def adopt(folder: Path, families: Iterable[ModelFamily]) -> Checkpoint:
     """The folder as a checkpoint of the one family that recognizes its config.json and the names of its tensors.
 
     Raises CheckpointError, saying what was looked at, where there are no safetensors, or not exactly one family.
     """
-    found = sorted(folder.glob("*.safetensors"))
-    if len(found) != 1:
-        pickled = next((path.name for path in sorted(folder.iterdir()) if path.suffix in PICKLES), None)
-        why = f"{pickled} is a pickle, which can run code: convert it to safetensors" if pickled else "it has none"
-        raise CheckpointError(f"{folder}: one .safetensors file is needed: {f'it has {len(found)}' if found else why}")
-    config, weights = read_json(folder / CONFIG), Weights.open(found[0])
+    try:
+        name = weights_among(path.name for path in folder.iterdir())
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder}: {error}") from None
+    config, weights = read_json(folder / CONFIG), Weights.open(folder / name)
     able = [one for one in families if one.recognizes is not None and one.recognizes(config, weights.header)]
     if len(able) != 1:
         kind = config.get("_class_name") or config.get("model_type") or "nothing"

@@ -14,7 +14,7 @@ from genreg.draft import Batch, Draft, Model, Seeds, Streaming
 from genreg.errors import PluginError, Unsupported
 from genreg.form import Form
 from genreg.specs import Sampler
-from genreg.stream import in_order
+from genreg.stream import Watch, in_order
 
 LARGEST_WHOLE = 65_536  # rows that a sampler may see at once
 WINDOW = 4096  # rows proposed at a time where no sampler sees the whole draft
@@ -30,26 +30,34 @@ def generate(
     batch: int = 1024,
     window: int = WINDOW,
     folder: Path = Path(),
+    watch: Watch | None = None,
 ) -> Iterator[Batch]:
     """Samples in the user's form, at most ``batch`` rows at a time, every batch of ``form.samples()``'s schema.
 
     ``given`` has one row per seed in the user's units. One seed is one sample, whatever ``batch`` and ``window`` are.
-    A model that streams keeps its journal in ``folder``; its rows come in order, with their outcome. Raises
-    Unsupported where a sampler refuses the draft, or would have to see more than 65,536 rows at once.
+    A model that streams keeps its journal in ``folder``; its rows come in order, with their outcome, and ``watch`` sees
+    their pieces. Raises Unsupported where a sampler refuses the draft, or would have to see more than 65,536 rows.
     """
     if not len(seeds):
         yield empty_batch(form.samples(streams=isinstance(model, Streaming)))
         return
     drafts = propose(model, form, seeds, given, samplers, window=window)
-    yield from rendered(model, form, drafts, given, batch=batch, folder=folder)
+    yield from rendered(model, form, drafts, given, batch=batch, folder=folder, watch=watch)
 
 
 def rendered(
-    model: Model, form: Form, drafts: Iterator[Draft], given: Batch, *, batch: int, folder: Path = Path()
+    model: Model,
+    form: Form,
+    drafts: Iterator[Draft],
+    given: Batch,
+    *,
+    batch: int,
+    folder: Path = Path(),
+    watch: Watch | None = None,
 ) -> Iterator[Batch]:
     """Drafts, whose ``rows`` count over ``given``, as samples in the user's form, at most ``batch`` rows at a time."""
     if isinstance(model, Streaming):
-        yield from in_order(model, form, drafts, given, batch, folder)
+        yield from in_order(model, form, drafts, given, batch, folder, watch)
         return
     for draft in drafts:
         for start in range(0, len(draft), batch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -107,16 +108,17 @@ def read_given(
     rows = 1 if table is None else table.num_rows
     batch, passed, set_names = empty_batch(form.given, rows), None, set()
     if table is not None:
+        values, through = filled_in(values, table, {key} if key else set())
+        passed = table.select([name for name in table.schema.names if name in through]) if through else None
         for name in table.schema.names:
-            if name == key:
-                passed = table.select([name])
+            if name in through:
                 continue
             target = form.given.field(resolve_name(form, name, f"--given: the column {name}", elsewhere))
             if target.name in set_names:
                 raise UsageError(f"--given: the column {name}: {target.name} is given twice")
             batch = with_column(batch, target, _cast(table.column(name), target, name))
             set_names.add(target.name)
-        if key and passed is None:
+        if key and key not in table.schema.names:
             raise UsageError(f"--key {key}: the given table has no column {key}{did_you_mean(key, table.schema.names)}")
     elif key:
         raise UsageError(f"--key {key} names a column of a --given FILE, and none is given")
@@ -125,12 +127,43 @@ def read_given(
         if target.name in set_names:
             raise UsageError(f"{_asked(name, value)}: {target.name} is given twice")
         set_names.add(target.name)
-        scalar = given_scalar(value, target, name)
-        batch = with_column(batch, target, pa.array([scalar.as_py()] * rows, target.type))
+        each = value if isinstance(value, Template) else [value]
+        cells = [given_scalar(cell, target, name).as_py() for cell in each]
+        batch = with_column(batch, target, pa.array(cells if len(cells) == rows else cells * rows, target.type))
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if pa.types.is_floating(column.type) and not pc.all(pc.is_finite(column), min_count=0).as_py():
             raise UsageError(f"--given {name}: NaN and infinity cannot be given: leave out what is not known")
     return Given(batch, from_file=table is not None, passed=passed)
+
+
+class Template(list[str]):
+    """A value that a table has filled in, one text per row."""
+
+
+PLACE = re.compile(r"(\{\{|\}\}|\{[^\W\d][\w .-]*\})")  # of a column, in braces; a doubled brace is a brace
+
+
+def filled_in(values: Mapping[str, Any], table: Batch, used: set[str]) -> tuple[dict[str, Any], set[str]]:
+    """Values with one text per row where ``{column}`` stands for that column's cell, and the columns ``used`` then.
+
+    Braces around anything but a name are text. Raises UsageError for a name that is no column.
+    """
+    filled = dict(values)
+    for name, value in values.items():
+        places = PLACE.findall(value) if isinstance(value, str) else []
+        columns = list(dict.fromkeys(place[1:-1] for place in places if len(place) > 2))
+        for column in columns:
+            if column not in table.schema.names:
+                close = f"{did_you_mean(column, table.schema.names)} (for braces in the text, write {{{{ }}}})"
+                raise UsageError(f"{_asked(name, value)}: the file has no column {column}{close}")
+        if columns:
+            filled[name], parts = Template(), PLACE.split(value)
+            for row in table.select(columns).to_pylist():
+                cells = {f"{{{key}}}": "" if cell is None else str(cell) for key, cell in row.items()}
+                cells |= {"{{": "{", "}}": "}"}
+                filled[name].append("".join(cells.get(part, part) for part in parts))
+        used = used.union(columns)
+    return filled, used
 
 
 def _as_sequences(table: Batch, by: str, form: Form, elsewhere: Elsewhere) -> Batch:
@@ -166,8 +199,11 @@ def given_scalar(value: Any, target: pa.Field[Any], name: str) -> Any:
     try:
         if value is None:
             return pa.scalar(None, kind)
-        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        if _holds_images(kind):
             return pa.scalar(encoded(value, _asked(name, value)), kind)
+        if pa.types.is_list(kind) and _holds_images(kind.value_type):
+            several = typed(Option(name, list), value, "--given ")
+            return pa.scalar([encoded(one, _asked(name, one)) for one in several], kind)
         if not isinstance(value, str) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
             return pa.scalar(value, kind)
         if pa.types.is_list(kind) or pa.types.is_large_list(kind):
@@ -175,6 +211,10 @@ def given_scalar(value: Any, target: pa.Field[Any], name: str) -> Any:
         return pa.scalar(value).cast(kind)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
         raise UsageError(f"{_asked(name, value)}: {name} takes {kind}") from None
+
+
+def _holds_images(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
 def _asked(name: str, value: Any) -> str:
@@ -205,9 +245,10 @@ def as_table(rows: Any, wanted: str) -> pa.Table:
 
 
 def _cast(column: Any, target: pa.Field[Any], name: str) -> Any:
-    if pa.types.is_binary(target.type) or pa.types.is_large_binary(target.type):  # images, or the paths to them
+    several: Any = target.type
+    if _holds_images(target.type) or (pa.types.is_list(several) and _holds_images(several.value_type)):
         cells = each_image(column) if isinstance(column.type, pa.BaseExtensionType) else column.to_pylist()
-        return pa.array([None if cell is None else encoded(cell, _asked(name, cell)) for cell in cells], target.type)
+        return pa.array([None if cell is None else given_scalar(cell, target, name).as_py() for cell in cells], several)
     try:
         return column.cast(target.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:

@@ -6,6 +6,8 @@ of any size. Channels are 1 (grey), 3 (RGB) or 4 (RGBA). Pillow is imported by w
 
 from __future__ import annotations
 
+import base64
+import html
 import io
 import math
 import tempfile
@@ -29,11 +31,13 @@ if TYPE_CHECKING:
 
 Fit: TypeAlias = Literal["crop", "pad", "resize", "refuse"]
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
+SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp", "image/bmp": ".bmp", "image/gif": ".gif"}
 ANIMATIONS = {".gif": "GIF", ".apng": "PNG", ".webp": "WEBP"}
 FRAMES = 25  # a second
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 MOST_PIXELS = 1 << 26  # of an image read or a sheet written: 8192 x 8192
 SMALLEST_SHOWN = 64  # pixels: on sheets and in notebooks a smaller side is enlarged, by a whole factor
+WIDEST_SHOWN = 512  # pixels: on pages and in notebooks an encoded image is not shown wider
 GAP = 2  # pixels between the images of a sheet
 CHUNK = "genreg"  # the text chunk of a PNG that holds its recipe
 
@@ -116,10 +120,11 @@ def decode(
     fit: Fit = "crop",
     name: str = "the image",
 ) -> Array:
-    """PNG, JPEG, WebP or BMP as uint8 [h, w, c], upright; transparency lies over white unless ``channels`` is 4.
+    """PNG, JPEG, WebP, BMP or a GIF's first frame as uint8 [h, w, c], upright.
 
-    ``size`` is a side or (height, width), reached as ``fit`` says: crop fills it and cuts what hangs over, pad shows
-    all within a black border, resize stretches. Raises DataError for what is damaged, no image, or over MOST_PIXELS.
+    Transparency lies over white unless ``channels`` is 4. ``size`` is a side or (height, width), reached as ``fit``
+    says: crop fills it and cuts what hangs over, pad shows all within a black border, resize stretches. Raises
+    DataError for what is damaged, no image, or over MOST_PIXELS.
     """
     image = _opened(data, name)
     if any("exif" in key or "xmp" in key for key in image.info):
@@ -188,19 +193,32 @@ def encoded(value: Any, asked: str = "the image") -> bytes:
 @cache
 def _readers() -> Mapping[bytes, Any]:
     """Pillow's readers by how their files begin. Image.open would try dozens more, and warn of bombs."""
-    from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+    from PIL import BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
     return {
         b"\x89PNG": PngImagePlugin.PngImageFile, b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
         b"RIFF": WebPImagePlugin.WebPImageFile, b"BM": BmpImagePlugin.BmpImageFile,
+        b"GIF8": GifImagePlugin.GifImageFile,
     }  # fmt: skip
+
+
+def media_of(data: bytes, name: str = "the image") -> str:
+    """The media type of an encoded image, by how it begins; raises DataError for what genreg does not read."""
+    return f"image/{_reader(data, name).format.lower()}"
+
+
+def _reader(data: bytes, name: str) -> Any:
+    reader = next((reader for magic, reader in _readers().items() if data.startswith(magic)), None)
+    if reader is None:
+        raise DataError(
+            f"{name}: {'no bytes' if not data else 'no image that genreg reads'} (PNG, JPEG, WebP, BMP, GIF)"
+        )
+    return reader
 
 
 def _opened(data: bytes, name: str) -> Any:
     """A loaded Pillow image."""
-    reader = next((reader for magic, reader in _readers().items() if data.startswith(magic)), None)
-    if reader is None:
-        raise DataError(f"{name}: {'no bytes' if not data else 'no image that genreg reads'} (PNG, JPEG, WebP, BMP)")
+    reader = _reader(data, name)
     try:
         image = reader(io.BytesIO(data))
         width, height = image.size
@@ -287,35 +305,51 @@ def shown_factor(height: int, width: int) -> int:
 
 
 def write_picture(batches: Iterable[Batch], schema: pa.Schema, path: Path, /, *, recipe: Recipe | None = None) -> None:
-    """Write one image as it is, several as a contact sheet; a PNG holds its recipe. Raises DataError for none."""
-    found = _gathered(batches, schema, path)
-    one = found[0] if len(found) == 1 else None
-    image = contact_sheet(found) if one is None else one
-    path.write_bytes(encode(image, kind=FORMATS[path.suffix.lower()], recipe=recipe.text() if recipe else ""))
+    """Write one image as it is, several as a contact sheet. Raises DataError for none.
+
+    A PNG made here holds its recipe. The bytes of an encoded image are not touched where the suffix fits, or is none.
+    """
+    kind = FORMATS.get(path.suffix.lower())
+    found, data = _gathered(batches, schema, path)
+    if data is not None and kind in (None, _reader(data, path.name).format):
+        path.write_bytes(data)
+        return
+    image = found[0] if len(found) == 1 and found[0] is not None else contact_sheet(found)
+    path.write_bytes(encode(image, kind=kind or "PNG", recipe=recipe.text() if recipe else ""))
 
 
 def write_animation(batches: Iterable[Batch], schema: pa.Schema, path: Path, /) -> None:
     """Write one image as it is, several one after another, FRAMES a second, for ever. Raises DataError for none."""
-    found = [image for image in _gathered(batches, schema, path) if image is not None]
+    kind = ANIMATIONS[path.suffix.lower()]
+    gathered, data = _gathered(batches, schema, path)
+    if data is not None and kind == _reader(data, path.name).format:
+        path.write_bytes(data)
+        return
+    found = [image for image in gathered if image is not None]
     if not found:
         raise DataError("there is no image to show")
     by = shown_factor(*found[0].shape[:2]) if len(found) > 1 else 1
     first, *rest = (as_pillow(image.repeat(by, 0).repeat(by, 1)) for image in found)
     how: dict[str, Any] = {"duration": 1000 // FRAMES, "loop": 0} if rest else {}
-    first.save(path, ANIMATIONS[path.suffix.lower()], save_all=bool(rest), append_images=rest, lossless=True, **how)
+    first.save(path, kind, save_all=bool(rest), append_images=rest, lossless=True, **how)
 
 
-def _gathered(batches: Iterable[Batch], schema: pa.Schema, path: Path) -> list[Array | None]:
-    """All images, None where one is missing; raises DataError for more than one file should hold."""
+def _gathered(batches: Iterable[Batch], schema: pa.Schema, path: Path) -> tuple[list[Array | None], bytes | None]:
+    """All images, None where one is missing, and the bytes of a single encoded one.
+
+    Raises DataError for more than one file should hold.
+    """
     name = _only_image_column(schema, path.suffix)
     found: list[Array | None] = []
-    total = 0
+    data, total = None, 0
     for batch in batches:
+        if not found and batch.num_rows and not _is_tensor(batch.column(name).type):
+            data = batch.column(name)[0].as_py()
         found += each_image(batch.column(name))
         total += sum(array.size for array in found[-batch.num_rows :] if array is not None)
         if len(found) > 1 and total > 4 * MOST_PIXELS:
             raise DataError(f"{len(found):,} images and more are too many for one file: write a folder, such as OUT/")
-    return found
+    return found, data if len(found) == 1 else None
 
 
 def write_folder(
@@ -327,8 +361,11 @@ def write_folder(
     seeds: Seeds | None = None,
     recipe: Recipe | None = None,
 ) -> None:
-    """Write a PNG per row, named by its seed (by its number without ``seeds``), and the other columns in labels.csv."""
-    from genreg.tables import write_csv
+    """Write a file per row, named by its seed (by its number without ``seeds``), the other columns in labels.csv.
+
+    Pixels become PNGs that hold their recipe; the bytes of encoded images are not touched, and it goes beside them.
+    """
+    from genreg.delimited import write_csv
 
     name = _only_image_column(schema, "a folder")
     rest = [other for other in schema.names if other != name]
@@ -339,17 +376,56 @@ def write_folder(
         row = 0
         for batch in batches:
             files: list[str | None] = []
-            for image in each_image(batch.column(name)):
+            for image in as_they_are(batch.column(name)):
                 seed = int(seeds[row]) if seeds is not None and own else None
-                files.append(None if image is None else f"{row:06d}.png" if seed is None else f"{seed}.png")
-                if image is not None:
-                    text = recipe.of_seed(seed).text() if recipe else ""
-                    (folder / str(files[-1])).write_bytes(encode(image, recipe=text))
+                stem, text = f"{row:06d}" if seed is None else f"{seed}", recipe.of_seed(seed).text() if recipe else ""
+                files.append(None if image is None else _write_one(folder, stem, image, text))
                 row += 1
             columns = [pa.array(files, pa.string()), *(batch.column(other) for other in rest)]
             yield pa.RecordBatch.from_arrays(columns, schema=kept)
 
     write_csv(labels(), kept, folder / LABELS)
+
+
+def as_they_are(column: Any) -> Iterator[Array | bytes | None]:
+    """The images of a column: pixels, or encoded bytes."""
+    yield from each_image(column) if _is_tensor(column.type) else (cell.as_py() for cell in column)
+
+
+def _write_one(folder: Path, stem: str, image: Array | bytes, recipe: str) -> str:
+    """Write one image with its recipe; the name of its file."""
+    if not isinstance(image, bytes):
+        (folder / f"{stem}.png").write_bytes(encode(image, recipe=recipe))
+        return f"{stem}.png"
+    name = f"{stem}{SUFFIXES[media_of(image)]}"
+    (folder / name).write_bytes(image)
+    if recipe:
+        (folder / f"{name}{BESIDE}").write_text(recipe, "utf-8")
+    return name
+
+
+def write_sheet(batches: Iterable[Batch], schema: pa.Schema, path: Path, /) -> None:
+    """Write a page with each image above its other cells, whatever their script; it needs no other file."""
+    name = _only_image_column(schema, path.suffix)
+    with path.open("w", encoding="utf-8") as page:
+        page.write(SHEET)
+        for batch in batches:
+            rows = batch.select([other for other in schema.names if other != name]).to_pylist()
+            for image, row in zip(as_they_are(batch.column(name)), rows, strict=True):
+                cells = (f"<b>{html.escape(key)}</b> {html.escape(str(cell))}" for key, cell in row.items()
+                         if cell is not None)  # fmt: skip
+                tag = "" if image is None else as_tag(image)
+                page.write(f"<figure>{tag}<figcaption>{'<br>'.join(cells)}</figcaption></figure>\n")
+
+
+def as_tag(image: Array | bytes) -> str:
+    """An image as an HTML element that needs no file; a tiny one is enlarged, with its pixels kept apart."""
+    if isinstance(image, bytes):
+        media, data, style = media_of(image), image, f"max-width:min(100%,{WIDEST_SHOWN}px)"
+    else:
+        width = image.shape[1] * shown_factor(*image.shape[:2])
+        media, data, style = "image/png", encode(image), f"width:{width}px;image-rendering:pixelated"
+    return f'<img style="{style}" src="data:{media};base64,{base64.b64encode(data).decode()}">'
 
 
 def write_npz(batches: Iterable[Batch], schema: pa.Schema, path: Path, /) -> None:
@@ -408,7 +484,13 @@ def embedded_recipe(path: Path) -> str | None:
 
 
 LABELS = "labels.csv"
+BESIDE = ".recipe.json"  # after a file's name: its recipe
+SHEET = """<!doctype html><meta charset="utf-8"><style>
+body {display: grid; grid-template-columns: repeat(auto-fill, minmax(16rem, 1fr)); gap: 1rem; font: 0.8rem sans-serif}
+figure {margin: 0} figcaption {overflow-wrap: anywhere}
+</style>
+"""
 WRITERS: Mapping[str, Write] = {
     **dict.fromkeys(FORMATS, write_picture), **dict.fromkeys(ANIMATIONS, write_animation),
-    "/": write_folder, ".npz": write_npz,
+    "/": write_folder, ".npz": write_npz, ".html": write_sheet,
 }  # fmt: skip

@@ -55,9 +55,15 @@ def _command(command: click.Command) -> dict[str, Any]:
     first = (command.short_help or command.help or "").strip().partition("\n")[0].rstrip(".")
     shown = [one for one in command.params if isinstance(one, click.Option) and not one.hidden]
     options = [name for one in shown for name in one.opts]
-    within = command.commands if isinstance(command, click.Group) else {}
+    within = _verbs(command) if isinstance(command, click.Group) else {}
     nested = {"commands": {name: _command(one) for name, one in sorted(within.items())}} if within else {}
     return {"summary": first, "options": options, **nested}
+
+
+def _verbs(group: click.Group) -> dict[str, click.Command]:
+    """The verbs of a group, also of one that imports them when they are called."""
+    context = click.Context(group)
+    return {name: one for name in group.list_commands(context) if (one := group.get_command(context, name))}
 
 
 def with_offers(text: str, offered: dict[str, dict[str, Any]]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import inspect
 import os
@@ -16,7 +15,7 @@ import pyarrow as pa
 from genreg.draft import Array, Batch
 from genreg.errors import UsageError
 from genreg.files import new_file, new_folder, refuse_existing
-from genreg.images import LABELS, each_image, encode, image_columns, shown_factor
+from genreg.images import BESIDE, LABELS, SUFFIXES, as_tag, as_they_are, each_image, image_columns
 from genreg.loading import is_folder, writer_of
 from genreg.sequences import named_by, spread, spread_schema
 from genreg.specs import DataLoader
@@ -64,15 +63,22 @@ def refuse_output(path: str | Path, *, force: bool = False) -> None:
         refuse_existing(folder, force=force)
     elif not force:
         raise UsageError(f"{path} is there already: choose another name, or --force to replace it")
-    elif not folder.is_dir() or any(file.suffix != ".png" and file.name != LABELS for file in folder.iterdir()):
-        raise UsageError(f"{path} is no folder of PNG files alone, so --force does not replace it: choose another name")
+    elif not folder.is_dir() or not all(_is_ours(file.name) for file in folder.iterdir()):
+        raise UsageError(f"{path} is no folder of images alone, so --force does not replace it: choose another name")
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith(LABELS) or name.removesuffix(BESIDE).endswith(tuple(SUFFIXES.values()))
 
 
 def as_text(table: pa.Table) -> str:
     """Rows as aligned text: columns as wide as their cells, wide characters counted as two, null as ``-``."""
     if not table.num_columns:
         return ""
-    rows = [list(table.schema.names), *_rows(table, shown, lambda image: "<image {1} x {0}>".format(*image.shape))]
+    rows = [
+        list(table.schema.names),
+        *_rows(table, shown, each_image, lambda image: "<image {1} x {0}>".format(*image.shape)),
+    ]
     widths = [max(width(row[at]) for row in rows) for at in range(table.num_columns)]
     numeric = [pa.types.is_integer(field.type) or pa.types.is_floating(field.type) for field in table.schema]
     return "\n".join(
@@ -87,7 +93,7 @@ def as_text(table: pa.Table) -> str:
 def as_html(table: pa.Table, most: int = 20) -> str:
     """The first rows as an HTML table, everything escaped."""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in table.schema.names)
-    rows = _rows(table.slice(0, most), lambda cell: html.escape(shown(cell)), _as_tag)
+    rows = _rows(table.slice(0, most), lambda cell: html.escape(shown(cell)), as_they_are, as_tag)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     more = f"<p>… {table.num_rows:,} rows</p>" if table.num_rows > most else ""
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
@@ -102,17 +108,15 @@ def shown(cell: Any) -> str:
     return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
 
 
-def _as_tag(image: Array) -> str:
-    """An image as an HTML element that needs no file; a tiny one is enlarged, with its pixels kept apart."""
-    height, width = image.shape[:2]
-    style = f"width:{width * shown_factor(height, width)}px;image-rendering:pixelated"
-    return f'<img style="{style}" src="data:image/png;base64,{base64.b64encode(encode(image)).decode()}">'
-
-
-def _rows(table: pa.Table, show: Callable[[Any], str], picture: Callable[[Array], str]) -> Iterable[tuple[str, ...]]:
+def _rows(
+    table: pa.Table,
+    show: Callable[[Any], str],
+    images: Callable[[Any], Iterable[Any]],
+    picture: Callable[[Any], str],
+) -> Iterable[tuple[str, ...]]:
     pictures = image_columns(table.schema)
     columns = [
-        (show(None) if image is None else picture(image) for image in each_image(column))
+        (show(None) if image is None else picture(image) for image in images(column))
         if name in pictures
         else map(show, column.to_pylist())
         for name, column in zip(table.schema.names, table.columns, strict=True)

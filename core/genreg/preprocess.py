@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genreg.data import Source, floats, noted, notes, require_columns, row_hashes, with_column
+from genreg.data import Source, floats, noted, notes, require_columns, with_column
 from genreg.draft import Array, Batch
 from genreg.errors import CheckpointError, DataError, NotFound, UsageError
 from genreg.options import bind, of_function, parse_call
@@ -137,14 +138,14 @@ class Standardize:
         """Columns in units of their deviation from the mean: float64."""
         for name, mean, deviation in self._each(batch):
             field = noted(batch.schema.field(name).with_type(pa.float64()), decimals=None)
-            batch = with_column(batch, field, _with_nulls((floats(batch, name) - mean) / deviation, batch.column(name)))
+            batch = with_column(batch, field, with_nulls((floats(batch, name) - mean) / deviation, batch.column(name)))
         return batch
 
     def undo(self, batch: Batch, /) -> Batch:
         """Columns in the data's units: float64."""
         for name, mean, deviation in self._each(batch):
             values = floats(batch, name) * deviation + mean
-            batch = with_column(batch, batch.schema.field(name), _with_nulls(values, batch.column(name)))
+            batch = with_column(batch, batch.schema.field(name), with_nulls(values, batch.column(name)))
         return batch
 
     def log_jacobian(self, batch: Batch, /) -> Array:
@@ -166,7 +167,7 @@ def standardize(source: Source, *, columns: list[str] | None = None) -> Standard
     are named yes/no, dates and times. Categories, the label, text and columns with a role are left alone unless named.
     Raises DataError where float64 cannot hold a column's squares, or its whole numbers would not come back exactly.
     """
-    chosen = _chosen(source.schema, columns, "standardize", _is_number)
+    chosen = chosen_columns(source.schema, columns, "standardize", is_number)
     count, mean, squares = (np.zeros(len(chosen)) for _ in range(3))
     low, high = np.full(len(chosen), np.inf), np.full(len(chosen), -np.inf)
     for batch in source.scan():
@@ -185,7 +186,7 @@ def standardize(source: Source, *, columns: list[str] | None = None) -> Standard
             raise DataError(
                 f"column {name} holds numbers whose squares float64 cannot hold: leave it out: --drop {name}"
             )
-    _refuse_inexact(source.schema, chosen, low, high, "standardize")
+    refuse_inexact(source.schema, chosen, low, high, "standardize")
     deviation = np.sqrt(squares / np.maximum(count, 1))
     varies = (low < high) & (deviation > 0)  # the mean of a constant column is rounded, so its squares need not be 0
     mean = np.where(low == high, low, mean)
@@ -212,14 +213,14 @@ class MinMax:
             field = noted(batch.schema.field(name).with_type(pa.float64()), decimals=None)
             unit = (floats(batch, name) - smallest) / span
             mapped = (1 - unit) * self.low + unit * self.high
-            batch = with_column(batch, field, _with_nulls(mapped, batch.column(name)))
+            batch = with_column(batch, field, with_nulls(mapped, batch.column(name)))
         return batch
 
     def undo(self, batch: Batch, /) -> Batch:
         """Columns in the data's units: float64."""
         for name, smallest, span in self._each(batch):
             values = smallest + (floats(batch, name) - self.low) / (self.high - self.low) * span
-            batch = with_column(batch, batch.schema.field(name), _with_nulls(values, batch.column(name)))
+            batch = with_column(batch, batch.schema.field(name), with_nulls(values, batch.column(name)))
         return batch
 
     def log_jacobian(self, batch: Batch, /) -> Array:
@@ -244,14 +245,14 @@ def minmax(source: Source, *, columns: list[str] | None = None, low: float = 0.0
     """
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
         raise UsageError(f"--preprocess minmax: low={low:g},high={high:g}: low must lie below high")
-    chosen = _chosen(source.schema, columns, "minmax", _is_number)
+    chosen = chosen_columns(source.schema, columns, "minmax", is_number)
     smallest, largest = _extents(source, chosen)
     with np.errstate(over="ignore", invalid="ignore"):
         span = largest - smallest
     for name, own in zip(chosen, span.tolist(), strict=True):
         if own == np.inf:
             raise DataError(f"column {name} spans more than float64 can hold: leave it out: --drop {name}")
-    _refuse_inexact(source.schema, chosen, smallest, largest, "minmax", max(abs(low), abs(high)) / (high - low))
+    refuse_inexact(source.schema, chosen, smallest, largest, "minmax", max(abs(low), abs(high)) / (high - low))
     smallest = np.where(np.isfinite(smallest), smallest, 0.0)
     return MinMax(tuple(chosen), smallest, np.where(span > 0, span, 1.0), low, high)
 
@@ -267,7 +268,7 @@ def _extents(source: Source, names: Sequence[str]) -> tuple[Array, Array]:
     return low, high
 
 
-def _refuse_inexact(
+def refuse_inexact(
     schema: pa.Schema, names: Sequence[str], low: Array, high: Array, step: str, loss: float = 1.0
 ) -> None:
     """Raise DataError where float64 would not bring whole numbers, dates or times back to what they were."""
@@ -334,10 +335,10 @@ def categories(source: Source, *, columns: list[str] | None = None) -> Categorie
 
     Raises DataError where a column has more than 10,000 values, or a label that is neither text nor whole number.
     """
-    chosen = _chosen(source.schema, columns, "categories", _is_category)
+    chosen = chosen_columns(source.schema, columns, "categories", is_category)
     for name in chosen:
         kind = source.schema.field(name).type
-        if not (_is_text(kind) or pa.types.is_boolean(kind) or pa.types.is_integer(kind)):
+        if not (is_text(kind) or pa.types.is_boolean(kind) or pa.types.is_integer(kind)):
             raise DataError(f"column {name} holds {kind}: categories are text, whole numbers or yes/no")
     seen: dict[str, set[Any]] = {name: set() for name in chosen}
     for batch in source.scan():
@@ -371,7 +372,7 @@ class CleanStep:
 
 def dropna(source: Source, *, columns: list[str] | None = None) -> CleanStep:
     """Leave out training rows with a missing cell in any column, or in those named."""
-    chosen = _chosen(source.schema, columns, "dropna", lambda _: True)
+    chosen = chosen_columns(source.schema, columns, "dropna", lambda _: True)
 
     def apply(batch: Batch) -> Batch:
         whole = np.ones(batch.num_rows, bool)
@@ -392,25 +393,29 @@ def fillna(
     """
     if strategy not in ("mean", "median", "mode"):
         raise UsageError(f"--preprocess fillna: strategy={strategy}: there are mean, median, mode")
-    fills: dict[str, Any] = {}
     table = pa.Table.from_batches(list(source.scan()), source.schema)
-    for name in _chosen(source.schema, columns, "fillna", lambda _: True):
+    chosen = chosen_columns(source.schema, columns, "fillna", lambda _: True)
+
+    @cache
+    def fill(name: str) -> Any:
         column, want = table.column(name), table.schema.field(name).type
-        if not column.null_count:
-            continue
-        fills[name] = _cast_text(name, value, want) if value is not None else _typical(name, column, want, strategy)
+        return _cast_text(name, value, want) if value is not None else typical(name, column, want, strategy)
 
     def apply(batch: Batch) -> Batch:
-        for name, fill in fills.items():
-            batch = with_column(batch, batch.schema.field(name), batch.column(name).fill_null(fill))
+        for name in chosen:
+            if (column := batch.column(name)).null_count:
+                batch = with_column(batch, batch.schema.field(name), column.fill_null(fill(name)))
         return batch
 
+    for name in chosen:
+        if table.column(name).null_count:
+            fill(name)  # what cannot be filled is refused before any row is read again
     return CleanStep(apply)
 
 
 def clip(source: Source, *, columns: list[str] | None = None) -> CleanStep:
     """Make NaN missing, and pull infinities to the largest and smallest finite training values."""
-    chosen = _chosen(source.schema, columns, "clip", lambda f: pa.types.is_floating(f.type))
+    chosen = chosen_columns(source.schema, columns, "clip", lambda f: pa.types.is_floating(f.type))
     low, high = dict.fromkeys(chosen, np.inf), dict.fromkeys(chosen, -np.inf)
     for batch in source.scan():
         for name in chosen:
@@ -434,24 +439,21 @@ def clip(source: Source, *, columns: list[str] | None = None) -> CleanStep:
 def dedupe(source: Source, *, columns: list[str] | None = None) -> CleanStep:
     """Keep the first of equal rows, or of rows that are equal in the columns named.
 
-    Rows are compared by 128-bit hashes of their values, of which all are held in memory.
+    Rows are compared by fingerprints of 104 bits: 16 bytes a row, of which full runs of 64 MB lie in files.
     """
-    chosen = _chosen(source.schema, columns, "dedupe", lambda _: True)
+    from genreg.distinct import Seen, fingerprints
+
+    chosen = chosen_columns(source.schema, columns, "dedupe", lambda _: True)
 
     def begin() -> Callable[[Batch], Batch]:
-        seen: set[tuple[int, int]] = set()
-
-        def apply(batch: Batch) -> Batch:
-            hashes = zip(*(row_hashes(batch, chosen, half).tolist() for half in (0, 1)), strict=True)
-            new = [not (row in seen or seen.add(row)) for row in hashes]  # type: ignore[func-returns-value]
-            return batch.filter(pa.array(new, pa.bool_()))
-
-        return apply
+        seen = Seen()
+        return lambda batch: batch.filter(pa.array(seen.first(fingerprints(batch, chosen))))
 
     return CleanStep(lambda batch: begin()(batch), begin)
 
 
-def _typical(name: str, column: Any, want: pa.DataType, strategy: str) -> Any:
+def typical(name: str, column: Any, want: pa.DataType, strategy: str) -> Any:
+    """The mean, median or mode of a column as a scalar; raises DataError where it has no cell, or is nested."""
     if column.null_count == len(column):
         raise DataError(
             f"column {name} has no value to fill from: --preprocess fillna:columns={name},value=…, or --drop {name}"
@@ -477,34 +479,40 @@ def _cast_text(name: str, value: str, want: pa.DataType) -> Any:
         raise DataError(f"--preprocess fillna: value={value} is not a {want}, which column {name} holds") from None
 
 
-def _chosen(
+def chosen_columns(
     schema: pa.Schema, columns: list[str] | None, step: str, takes: Callable[[pa.Field[Any]], bool]
 ) -> list[str]:
+    """The columns named, which must be there (DataError), or those that the step takes unless told."""
     if columns is None:
         return [field.name for field in schema if takes(field)]
     require_columns(schema, columns, f"--preprocess {step}: columns")
     return columns
 
 
-def _is_number(field: pa.Field[Any]) -> bool:
+def is_number(field: pa.Field[Any]) -> bool:
+    """Whether a column holds numbers that are measured: no category, and no role."""
     numeric = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
     return numeric and not notes(field).get("role") and not notes(field).get("values")
 
 
-def _is_category(field: pa.Field[Any]) -> bool:
+def is_category(field: pa.Field[Any]) -> bool:
+    """Whether a column holds categories: text, yes/no, the label, noted values."""
     own = notes(field)
-    return _is_text(field.type) or pa.types.is_boolean(field.type) or own.get("role") == "label" or "values" in own
+    return is_text(field.type) or pa.types.is_boolean(field.type) or own.get("role") == "label" or "values" in own
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a type is text."""
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
-def _with_nulls(values: Array, like: Any) -> Any:
+def with_nulls(values: Array, like: Any) -> Any:
+    """Numbers as a float64 column that is null where ``like`` is."""
     return pa.array(values, pa.float64(), mask=np.asarray(like.is_null()))
 
 
-def _restore_standardize(state: Mapping[str, Any], tensors: Mapping[str, Array]) -> Standardize:
+def restore_standardize(state: Mapping[str, Any], tensors: Mapping[str, Array]) -> Standardize:
+    """Standardize from its state; raises ValueError where it is damaged."""
     columns, mean, deviation = state["columns"], tensors["mean"], tensors["deviation"]
     if not isinstance(columns, list) or not mean.shape == deviation.shape == (len(columns),):
         raise ValueError("standardize needs a mean and a deviation for each column")
@@ -525,7 +533,8 @@ def _restore_minmax(state: Mapping[str, Any], tensors: Mapping[str, Array]) -> M
     return MinMax(tuple(columns), smallest, span, low, high)
 
 
-def _restore_categories(state: Mapping[str, Any], _: Mapping[str, Array]) -> Categories:
+def restore_categories(state: Mapping[str, Any], _: Mapping[str, Array]) -> Categories:
+    """Categories from their state; raises ValueError where they are damaged."""
     for name, values in state["values"].items():
         kinds = {type(value) for value in values}
         if not isinstance(values, list) or len(kinds) > 1 or kinds - {str, int, bool} or len(set(values)) < len(values):
@@ -533,16 +542,17 @@ def _restore_categories(state: Mapping[str, Any], _: Mapping[str, Array]) -> Cat
     return Categories(state["values"])
 
 
-def _no_restore(_state: Mapping[str, Any], _tensors: Mapping[str, Array]) -> Fitted:
+def no_restore(_state: Mapping[str, Any], _tensors: Mapping[str, Array]) -> Fitted:
+    """Raise CheckpointError: nothing of a clean step is kept."""
     raise CheckpointError("a clean step acts before training and is not part of a checkpoint")
 
 
 PREPROCESSORS = [
-    Preprocessor(standardize, _restore_standardize),
+    Preprocessor(standardize, restore_standardize),
     Preprocessor(minmax, _restore_minmax),
-    Preprocessor(categories, _restore_categories),
-    Preprocessor(dropna, _no_restore, kind="clean"),
-    Preprocessor(dedupe, _no_restore, kind="clean"),
-    Preprocessor(fillna, _no_restore, kind="clean"),
-    Preprocessor(clip, _no_restore, kind="clean"),
+    Preprocessor(categories, restore_categories),
+    Preprocessor(dropna, no_restore, kind="clean"),
+    Preprocessor(dedupe, no_restore, kind="clean"),
+    Preprocessor(fillna, no_restore, kind="clean"),
+    Preprocessor(clip, no_restore, kind="clean"),
 ]

@@ -18,9 +18,8 @@ from genreg import __version__
 from genreg.draft import Batch, Seeds
 from genreg.errors import UsageError
 from genreg.files import new_file, sha256
-from genreg.images import embedded_recipe
+from genreg.images import BESIDE, embedded_recipe
 
-SUFFIX = ".recipe.json"
 MOST_SAMPLES = 100_000_000  # in one run: their seeds are held in memory
 LARGEST_GIVEN = 64_000  # bytes of conditions kept word for word; above, the file's name and sha256
 
@@ -39,11 +38,21 @@ class Recipe:
     checkpoint: str | None = None  # sha256 over config and weights
     versions: Mapping[str, str] = field(default_factory=dict)
     shard: str | None = None  # 3/8: this part of the rows alone
+    used: Mapping[str, Any] = field(default_factory=dict)  # what it took: requests, tokens, cost
     recipe: int = 1  # the format
 
     def text(self) -> str:
         """The recipe as JSON."""
-        return json.dumps(asdict(self), ensure_ascii=False, indent=2, default=str) + "\n"
+        whole = {name: value for name, value in asdict(self).items() if name != "used" or value}
+        return json.dumps(whole, ensure_ascii=False, indent=2, default=str) + "\n"
+
+    def differs(self, other: Recipe, free: frozenset[str] = frozenset()) -> str | None:
+        """The first field in which another recipe asks for something else, apart from the ``free`` options."""
+        ours, theirs = (json.loads(replace(one, used={}).text()) for one in (self, other))
+        for recipe in (ours, theirs):
+            recipe["options"] = {name: value for name, value in recipe["options"].items() if name not in free}
+        order = sorted(ours, key="seeds".__eq__)  # last: they follow from the rest
+        return next((name for name in order if ours[name] != theirs[name]), None)
 
     def of_seed(self, seed: int | None) -> Recipe:
         """The recipe of one sample alone; the whole one where conditions differ from row to row."""
@@ -98,14 +107,15 @@ def keep_given(
 
 def image_digest(given: Batch) -> str | None:
     """The sha256 of all images among the conditions, so that a changed file is noticed; None without images."""
-    binary: list[Any] = [c for c in given.columns if pa.types.is_binary(c.type) or pa.types.is_large_binary(c.type)]
+    flat: list[Any] = [c.flatten() if isinstance(c, pa.ListArray) else c for c in given.columns]
+    binary = [c for c in flat if pa.types.is_binary(c.type) or pa.types.is_large_binary(c.type)]
     cells = [cell for column in binary for cell in column.drop_null().to_pylist()]
     return hashlib.sha256(b"".join(hashlib.sha256(cell).digest() for cell in cells)).hexdigest() if cells else None
 
 
 def recipe_path(output: Path) -> Path:
     """The recipe that lies beside an output; a recipe's own path is itself."""
-    return output if f".{output.name}".endswith(SUFFIX) else Path(f"{output}{SUFFIX}")
+    return output if f".{output.name}".endswith(BESIDE) else Path(f"{output}{BESIDE}")
 
 
 def write_recipe(output: Path, recipe: Recipe) -> None:

@@ -39,9 +39,12 @@ PLUGIN: Fields = {
     "families": (list, "The families that it brings"),
     "models": (dict, "The entries that it brings"),
     "suffixes": (list, "The suffixes of files that its loaders read"),
+    "schemes": (list, "The schemes of references that its loaders read"),
+    "converts": (dict, "Its verbs that make checkpoints of files, each with the suffixes that it takes"),
 }
 WORDS: Mapping[type, str] = {str: "text", dict: "a mapping", list: "a list", int: "a whole number"}
 NEEDED = ("family", "summary", "makes")  # of an entry
+HUB = re.compile(r"hf://[\w.-]+/[\w.-]+@[0-9a-f]{40}(/[^@]+)?")
 NAME = re.compile(r"\w[\w.+-]*")
 Mistakes: TypeAlias = Iterator[tuple[tuple[Any, ...], str]]  # the keys that lead there, and what is wrong
 
@@ -108,6 +111,19 @@ def _entries(models: Mapping[Any, Any], above: tuple[Any, ...]) -> Mistakes:
             for file in files:
                 yield from _typed({file: files[file]}, {file: (dict, "")}, (*above, name, "files"))
                 yield from _typed(files[file], FILE, (*above, name, "files", file))
+            if str(entry.get("weights")).startswith("hf://"):
+                yield from _pinned(entry["weights"], files, (*above, name))
+
+
+def _pinned(weights: str, files: Mapping[Any, Any], above: tuple[Any, ...]) -> Mistakes:
+    """What is fetched is named to the bit: `main` moves, and a commit's files may be damaged on their way."""
+    if not HUB.fullmatch(weights):
+        yield (*above, "weights"), "write hf://org/repo@commit with all 40 digits, as `genreg push` prints it"
+    if not files:
+        yield above, "files is missing: sha256 and size of each file, as `genreg push` prints them"
+    for file, facts in files.items():
+        if not re.fullmatch("[0-9a-f]{64}", facts.get("sha256", "")) or "size" not in facts:
+            yield (*above, "files", file), "needs size and sha256, 64 digits"
 
 
 def _typed(found: Mapping[Any, Any], known: Fields, above: tuple[Any, ...], needed: Iterable[str] = ()) -> Mistakes:

@@ -8,8 +8,9 @@ import re
 import shutil
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,13 @@ import pyarrow as pa
 
 from genreg.api import LoadedModel, load
 from genreg.cli.common import echo_json, note, pairs, progress
-from genreg.draft import Array, Batch, Planning
-from genreg.errors import UsageError
+from genreg.draft import Account, Accounting, Array, Batch, Planning
+from genreg.errors import NotCached, UsageError
 from genreg.given import Given, resolve_name
-from genreg.images import image_columns
+from genreg.images import FORMATS, SUFFIXES, image_columns, media_of
 from genreg.loading import writer_of
 from genreg.outputs import as_in_data, refuse_output, write
-from genreg.printing import print_rows
+from genreg.printing import Live, print_rows
 from genreg.recipe import (
     Recipe,
     image_digest,
@@ -39,7 +40,8 @@ from genreg.recipe import (
     write_recipe,
 )
 from genreg.shards import bounds, parse_shard
-from genreg.windows import RECIPE, Run, Windows, begin, kept, refuse_unfinished, stretches, window_rows
+from genreg.specs import free_fields
+from genreg.windows import JOURNAL, RECIPE, Run, Windows, begin, kept, refuse_unfinished, stretches, window_rows
 from genreg.workers import Work, fill_with, refuse_workers
 
 OK = {"ok", "length"}
@@ -56,7 +58,7 @@ def run(name: str | None, condition: str | None, flags: Mapping[str, Any]) -> in
         raise UsageError("name a model: genreg run NAME (genreg list shows them)")
     else:
         asked = _asked(name, condition, flags)
-    model = load(asked.recipe.model, options=asked.recipe.options, registries=flags["registries"])
+    model = _loaded(asked.recipe, recipe, flags)
     if out:
         writer_of(out, model.components.loaders)
     job = _job(model, asked, out, flags, _first_seed(begun, flags) if begun and not recipe else None, again=recipe)
@@ -67,12 +69,24 @@ def run(name: str | None, condition: str | None, flags: Mapping[str, Any]) -> in
     if job.out is None:
         return _to_stdout(job)
     there = begun == recipe_path(Path(job.out)) and Path(job.out).exists()
-    if begun and there and read_recipe(begun).text() == job.recipe.text():
+    if begun and there and not read_recipe(begun).differs(job.recipe, job.free):
         _tell(job, job.windows.stop - job.windows.start, "is finished already")
         return 0
     refuse_output(job.out, force=flags["force"] or begun == job.windows.folder / RECIPE)
     whole = len(job.windows) <= 1 and not job.run.streams and not job.windows.folder.exists()
     return _at_once(job) if whole else _by_windows(job)
+
+
+def _loaded(asked: Recipe, file: Path | None, flags: Mapping[str, Any]) -> LoadedModel:
+    """The model; one that a recipe ``file`` names is fetched only after a yes: the file may be anyone's."""
+    refused = file is not None and not flags["yes"]
+    offline = flags["offline"] or refused
+    try:
+        return load(asked.model, options=asked.options, registries=flags["registries"], offline=offline)
+    except NotCached:
+        if flags["offline"] or not refused:
+            raise
+        raise UsageError(f"{file} needs {asked.model}, which is not here: --yes fetches it") from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +100,19 @@ class Job:
     out: str | None
     flags: Mapping[str, Any]
     news: str | None = None  # what people are told once the first rows are there
+
+    @property
+    def free(self) -> frozenset[str]:
+        """The options that may change when the run is resumed."""
+        return frozenset(free_fields(self.model.family.options))
+
+    def account(self, folder: Path) -> Account:
+        """What the family's journal in ``folder`` adds up to; nothing where it keeps no accounts."""
+        model = self.run.model
+        account = model.account(folder) if isinstance(model, Accounting) else Account()
+        for line in account.lines:
+            note(line)
+        return account
 
     def counted(self, batches: Iterator[Batch]) -> Counted:
         """The batches, counted on their way."""
@@ -162,6 +189,7 @@ def _job(
     prepared = model.prepare(given, asked.recipe.n, seeds=seeds, seed=seed)
     recipe = replace(
         asked.recipe,
+        model=model.name,
         given=asked.recipe.given if again else kept_given,
         seeds=spell_seeds(prepared.seeds),
         checkpoint=digest,
@@ -170,19 +198,29 @@ def _job(
     )
     rows = model.run(prepared, model.samplers(recipe.samplers))
     start, stop = bounds(recipe.shard, len(rows), rows.unit)
-    out = out or _picture_name(model.name, recipe.seeds, rows.schema, flags["output"])
+    out = out or _picture_name(model.name, recipe.seeds, rows, flags["output"])
     windows = Windows(_part(out or "-"), rows.schema, start, stop, window_rows(rows))
     drawn = seed is None and seeds is None and len(prepared.seeds)
     return Job(model, recipe, rows, windows, out, flags, f"seed {prepared.seeds[0]}" if drawn else None)
 
 
 def _to_stdout(job: Job) -> int:
-    counted = job.counted(job.run.rows(job.windows.start, job.windows.stop))
-    with progress("sampling", "samples", hidden=sys.stdout.isatty()) as report:
-        reported = counted.reported(report, job.windows.stop - job.windows.start)
-        to_stdout = job.flags["output"] == "-"
-        batches, schema = as_in_data(reported, job.run.schema, _names(job))
-        print_rows(iter(batches), schema, as_json=job.flags["as_json"], to_stdout=to_stdout)
+    as_json, to_stdout = job.flags["as_json"], job.flags["output"] == "-"
+    watched = sys.stdout.isatty() and not as_json and not to_stdout and job.run.streams
+    live = Live.of(job.model.form.columns) if watched and job.model.family.makes == "text" else None
+    start, stop = job.windows.start, job.windows.stop
+    with tempfile.TemporaryDirectory() as folder, progress("sampling", "samples", hidden=sys.stdout.isatty()) as report:
+        journal, watch = Path(folder), live.watch if live else None
+        try:
+            with closing(job.run.rows(start, stop, folder=journal, watch=watch)) as rows:
+                counted = job.counted(rows)
+                batches, schema = as_in_data(counted.reported(report, stop - start), job.run.schema, _names(job))
+                if live:
+                    deque(live.print_rows(iter(batches)), maxlen=0)
+                else:
+                    print_rows(iter(batches), schema, as_json=as_json, to_stdout=to_stdout)
+        finally:
+            job.account(journal)
     return 3 if counted.not_ok else 0
 
 
@@ -204,7 +242,7 @@ def _by_windows(job: Job) -> int:
     """Rows are kept window by window, and put together at the end."""
     windows, flags = job.windows, job.flags
     _probe(job)
-    begin(windows.folder, job.recipe, resume=flags["resume"], force=flags["force"])
+    begin(windows.folder, job.recipe, resume=flags["resume"], force=flags["force"], free=job.free)
     total, news = windows.stop - windows.start, [job.news] if job.news else []
     with kept(windows, str(job.out)):
         todo = windows.missing()
@@ -219,6 +257,13 @@ def _by_windows(job: Job) -> int:
                 report(made, total)
 
             _fill(job, todo, tell)
+        named = _by_bytes(job)
+        if named is None:
+            job.account(windows.folder / JOURNAL)
+            shutil.rmtree(windows.folder, ignore_errors=True)
+            note("no image came, and nothing is written")
+            return 3
+        job = named
         with progress("writing", "samples") as report:
             counted = replace(job.counted(windows.rows()), news=None)
             code = _finished(job, counted, counted.reported(report, total))
@@ -265,7 +310,8 @@ def _finished(job: Job, counted: Counted, batches: Iterator[Batch]) -> int:
     write(batches, job.run.schema, target, job.model.components.loaders, force=forced, **about)
     if before and not filecmp.cmp(target, out, shallow=False):
         raise UsageError(f"{out} is there already, with other rows: choose another name, or --force to replace it")
-    write_recipe(Path(out), job.recipe)
+    used = job.account(folder / JOURNAL).facts
+    write_recipe(Path(out), replace(job.recipe, used=used))
     shutil.rmtree(folder, ignore_errors=True)
     _tell(job, counted.rows)
     return 3 if counted.not_ok else 0
@@ -282,16 +328,40 @@ def _tell(job: Job, rows: int, news: str | None = None) -> None:
         note(f"{out} {news}" if news else f"wrote {out} ({rows:,} rows) and {recipe.name}")
 
 
-def _picture_name(model: str, seeds: str, schema: pa.Schema, output: str | None) -> str | None:
-    """Where images go that were given no name: NAME-SEED.png, numbered where that is there; None for stdout."""
-    if not image_columns(schema) or (output == "-" and not sys.stdout.isatty()):
+def _picture_name(model: str, seeds: str, rows: Run, output: str | None, suffix: str = ".png") -> str | None:
+    """Where images go that were given no name: NAME-SEED.png, numbered where that is there; None for stdout.
+
+    Several encoded ones go to a folder: a sheet of them would not keep their bytes.
+    """
+    if not image_columns(rows.schema) or (output == "-" and not sys.stdout.isatty()):
         return None
+    suffix = "/" if _encoded(rows.schema) and len(rows) > 1 else suffix
     if output == "-":
         raise UsageError("-o -: the bytes of a picture are not for a terminal: leave it out, or name a file")
     name = re.sub(r"[^\w.+-]+", "-", Path(model).name.partition("@")[0])
     first = seeds.partition(",")[0].partition("-")[0]
-    names = (f"{name}-{first}{f'-{number}' if number > 1 else ''}.png" for number in itertools.count(1))
+    names = (f"{name}-{first}{f'-{number}' if number > 1 else ''}{suffix}" for number in itertools.count(1))
     return next(found for found in names if not Path(found).exists())
+
+
+def _encoded(schema: pa.Schema) -> str | None:
+    """The column of encoded images, if there is one."""
+    return next((name for name in image_columns(schema) if pa.types.is_binary(schema.field(name).type)), None)
+
+
+def _by_bytes(job: Job) -> Job | None:
+    """The job, a file that people did not name being named by what its one encoded image is; None where none came."""
+    out, name = str(job.out), _encoded(job.run.schema)
+    if name is None or Path(out).suffix.lower() not in FORMATS:
+        return job
+    came = (cell.as_py() for batch in job.windows.rows() for cell in batch.column(name) if cell.is_valid)
+    first = next(came, None)
+    if first is None:
+        return None
+    if job.flags["output"] is not None:
+        return job
+    suffix = SUFFIXES[media_of(first)]
+    return replace(job, out=_picture_name(job.model.name, job.recipe.seeds, job.run, None, suffix))
 
 
 def _asked(name: str, condition: str | None, flags: Mapping[str, Any]) -> Asked:

@@ -29,15 +29,15 @@ class Settings(BaseModel, extra="forbid", frozen=True):
     """The base of a family's ``config`` and ``options``: what it does not declare is refused."""
 
 
+def free_fields(model: type[BaseModel]) -> set[str]:
+    """The fields that may change when a run is resumed: those that are FREE."""
+    extras = {name: field.json_schema_extra for name, field in model.model_fields.items()}
+    return {name for name, extra in extras.items() if isinstance(extra, dict) and extra.get("free")}
+
+
 def fixed(config: BaseModel) -> dict[str, Any]:
     """What of a config must be the same when a run is resumed, as JSON: all but the fields that are FREE."""
-    fields = type(config).model_fields.items()
-    free = {
-        name
-        for name, field in fields
-        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("free")
-    }
-    return config.model_dump(mode="json", exclude=free)
+    return config.model_dump(mode="json", exclude=free_fields(type(config)))
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,8 @@ class DataLoader:
     suffixes: tuple[str, ...] = ()
     schemes: tuple[str, ...] = ()
     write: Write | None = None
+    packed: bool = False  # the files may lie within gzip or zstd
+    several: bool = False  # read takes a list of paths too, as one table
 
     @property
     def name(self) -> str:

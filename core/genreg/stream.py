@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -13,13 +14,24 @@ from genreg.draft import Batch, Done, Draft, Piece, Streaming
 from genreg.errors import PluginError
 from genreg.form import Form
 
+Watch: TypeAlias = Callable[[str], object]
+
 OUTCOMES = ("ok", "length", "refused", "filtered", "truncated", "failed", "unknown")
 
 
 def in_order(
-    model: Streaming, form: Form, drafts: Iterator[Draft], given: Batch, batch: int, folder: Path
+    model: Streaming,
+    form: Form,
+    drafts: Iterator[Draft],
+    given: Batch,
+    batch: int,
+    folder: Path,
+    watch: Watch | None = None,
 ) -> Iterator[Batch]:
-    """Rows in order as they become ready; one that is waited for holds back those after it, and no request."""
+    """Rows in order as they become ready; one that is waited for holds back those after it, and no request.
+
+    ``watch`` sees the pieces of the row that is waited for.
+    """
     origin: dict[int, int] = {}  # row of all drafts -> row of given, until the row is written
 
     def noted() -> Iterator[Draft]:
@@ -34,6 +46,8 @@ def in_order(
     next_row = 0
     for event in model.stream(noted(), folder=folder):
         if isinstance(event, Piece):
+            if watch and event.row == next_row:
+                watch(event.text)
             continue
         if event.row < next_row or event.row in waiting or event.row not in origin:
             raise PluginError(f"stream finished row {event.row} twice, or before its draft was taken")

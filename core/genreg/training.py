@@ -36,6 +36,7 @@ from genreg.recipe import versions
 from genreg.resume import agree, digest, is_first, run_folder
 from genreg.sequences import gathered
 from genreg.specs import ModelFamily, Preprocessor, Report, Trained, fixed
+from genreg.steps import read_calls
 
 DISTINCT_SHARE, DISTINCT_ROWS = 0.95, 50  # text with this share of distinct values, in this many rows, is a key
 
@@ -122,9 +123,7 @@ def prepare(
     config = build(spec.config, settings or {}, "--set ", elsewhere)
     loaded = build(spec.options, options or {}, "--option ", elsewhere)
     shares = parse_split(split)
-    calls = list(preprocess) + [
-        name for name in spec.preprocess if name not in {parse_call(c, "")[0] for c in preprocess}
-    ]
+    calls = _with_own_maps(read_calls(preprocess), spec)
     source = spool(open_source(data, components.loaders, loader), folder)
     if not source.rows:
         raise DataError(f"{data} has no rows to train on")
@@ -133,7 +132,7 @@ def prepare(
     parts = split_parts(source, roles, shares, seed, folder)
     columns = [name for name in source.schema.names if name not in {roles.group, roles.key, *roles.drop}]
     chosen = {part: with_roles(piece, columns, roles) for part, piece in parts.items()}
-    mapped, chain = _through_steps(chosen, calls, components)
+    mapped, chain, cleaned_schema = _through_steps(chosen, calls, components)
     record = {
         "seed": seed,
         "split": {
@@ -144,8 +143,16 @@ def prepare(
         **({"weight": roles.weight} if roles.weight else {}),
     }
     plugin = components.owners["families", family]
-    schema = _sampled(chosen["train"].schema, roles)
+    schema = _sampled(cleaned_schema, roles)
     return Prepared(spec, plugin, config, loaded, schema, mapped, chain, record)
+
+
+def _with_own_maps(calls: list[str], family: ModelFamily) -> list[str]:
+    """The steps that the user names, and the family's maps that are not among them."""
+    named = {parse_call(call, "--preprocess")[0] for call in calls}
+    if "split" in named:
+        raise UsageError("--preprocess split: training splits by itself: give --split, and --group where rows belong")
+    return calls + [name for name in family.preprocess if name not in named]
 
 
 def _as_sequences(source: Source, roles: Roles, folder: Path) -> tuple[Source, Roles]:
@@ -181,8 +188,11 @@ def _trainable(family: ModelFamily, roles: Roles) -> ModelFamily:
 
 def _through_steps(
     parts: Mapping[Part, Source], calls: Sequence[str], components: Components
-) -> tuple[dict[Part, Source], Chain]:
-    """Steps fitted on the training part, then applied to every part: nothing of the others leaks into them."""
+) -> tuple[dict[Part, Source], Chain, pa.Schema]:
+    """Steps fitted on the training part, then applied to every part: nothing of the others leaks into them.
+
+    The schema is that of the cleaned rows, which samples will have.
+    """
 
     def find(name: str) -> tuple[Preprocessor, str]:
         return components.find("preprocessors", name), components.owners["preprocessors", name]
@@ -190,6 +200,7 @@ def _through_steps(
     train, clean = fit_steps(calls, parts["train"], find, "clean")
     numbered = any(parse_call(call, "--preprocess")[0] == "categories" for call in calls)
     refuse_untrainable(train, numbered=numbered)
+    schema = train.schema
     train, maps = fit_steps(calls, train, find, "map")
     chain = Chain(tuple(maps))
     through: dict[Part, Source] = {"train": train}
@@ -198,7 +209,7 @@ def _through_steps(
         for step in clean:
             rows = cleaned(rows, step.fitted)
         through[part] = rows.map(chain.apply)
-    return {part: through[part] for part in parts}, chain
+    return {part: through[part] for part in parts}, chain, schema
 
 
 def train(

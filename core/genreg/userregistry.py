@@ -19,7 +19,6 @@ from genreg.registry import read_registries, user_file
 from genreg.registryfile import NAME, parse
 
 HEAD = "# Your own models: genreg add and genreg remove edit this file, and so may you.\nversion: 1\n"
-CARD = "README.md"  # people may improve a model card: it is not pinned
 
 
 def add(name: str, folder: Path, *, summary: str | None = None, force: bool = False) -> dict[str, Any]:
@@ -33,24 +32,32 @@ def add(name: str, folder: Path, *, summary: str | None = None, force: bool = Fa
     if before and not force:
         raise UsageError(f"{name} is there already, in {before.origin}: choose another name, or --force to replace it")
     folder = folder.resolve()
+    entry = entry_of(folder, str(folder), summary)
+    path, kept = _edit(lambda document: {**document, "models": {**document.get("models", {}), name: entry}}, name)
+    overrides = before.origin if before and before.origin != path else before.overrides if before else None
+    return {"name": name, **entry, "registry": path, "overrides": overrides, "comments_kept": kept}
+
+
+def entry_of(folder: Path, weights: str, summary: str | None = None) -> dict[str, Any]:
+    """What a registry says of a checkpoint folder that is found at ``weights``, with the sha256 and size of each file.
+
+    Raises CheckpointError for what is no checkpoint.
+    """
     saved = checkpoints.read(folder)
     family = load_plugins().find("families", saved.family)
     trained_on = saved.training.get("data")
     files = {
         file: {"sha256": sha256(path), "size": path.stat().st_size}
         for file, path in checkpoints.files_of(folder)
-        if file != CARD
+        if file != checkpoints.CARD  # people may improve a model card: it is not pinned
     }
-    entry = {
+    return {
         "family": saved.family,
         "summary": summary or (f"{saved.family}, trained on {trained_on}" if trained_on else family.summary),
         "makes": family.makes,
-        "weights": str(folder),
+        "weights": weights,
         "files": files,
     }
-    path, kept = _edit(lambda document: {**document, "models": {**document.get("models", {}), name: entry}}, name)
-    overrides = before.origin if before and before.origin != path else before.overrides if before else None
-    return {"name": name, **entry, "registry": path, "overrides": overrides, "comments_kept": kept}
 
 
 def remove(name: str) -> dict[str, Any]:

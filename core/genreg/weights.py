@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from genreg.checkpoint import INDEX, shards_of
 from genreg.entrypoints import GROUP, install_line, package_folder, scan
 from genreg.errors import CheckpointError, UsageError
 from genreg.files import sha256
@@ -17,19 +18,25 @@ def resolve(
     base: Path | None = None,
     files: Mapping[str, Mapping[str, Any]] | None = None,
     mend: str = "install the package again",
+    offline: bool = False,
 ) -> Path:
     """The local folder of ``pkg://dist/folder``, ``hf://org/repo@commit`` or a path (relative to ``base``).
 
     ``files`` (name -> sha256, size) is checked where given; ``mend`` says what to do where they differ. Raises
     UsageError for a reference that cannot be resolved, CheckpointError for a file that is not the one registered.
     """
+    for name in files or {}:
+        plain_name(name, f"{reference}: the file ")
     if reference.startswith("hf://"):
-        raise UsageError(
-            f"{reference}: this genreg does not fetch from the Hub yet: download the folder and name its path"
-        )
-    folder = _in_package(reference) if reference.startswith("pkg://") else (base or Path()) / reference
+        from genreg.fetch import fetch
+
+        _, folder = fetch(reference, files, offline=offline, mend=mend)
+    else:
+        folder = _in_package(reference) if reference.startswith("pkg://") else (base or Path()) / reference
     for name, facts in (files or {}).items():
-        verify(folder / plain_name(name, f"{reference}: the file "), facts, mend)
+        verify(folder / name, facts, mend)
+        if name.endswith(INDEX) and (loose := set(shards_of(folder / name).values()) - (files or {}).keys()):
+            raise CheckpointError(f"{folder / name} names {min(loose)}, which is not registered: {mend}")
     return folder
 
 

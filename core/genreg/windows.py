@@ -14,8 +14,8 @@ import re
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,13 +25,14 @@ import pyarrow as pa
 
 from genreg.data import empty_batch, guessed_rows, resized
 from genreg.draft import Batch, Draft, Model, Streaming
-from genreg.errors import Interrupted, UsageError
+from genreg.errors import GenregError, Interrupted, UsageError
 from genreg.files import reason
 from genreg.form import Form
 from genreg.generate import WINDOW, generate, propose, rendered, sees_all
 from genreg.given import Given
 from genreg.recipe import Recipe, read_recipe, write_recipe
 from genreg.specs import Sampler
+from genreg.stream import Watch
 
 Edits: TypeAlias = Sequence[tuple[Sampler, Mapping[str, Any]]]
 
@@ -89,22 +90,31 @@ class Run:
         return self.batch if self.aligned else 1
 
     def rows(
-        self, start: int = 0, stop: int | None = None, *, batch: int | None = None, folder: Path = Path()
-    ) -> Iterator[Batch]:
-        """The rows from ``start`` to before ``stop``, in the user's form, with the columns that pass through."""
+        self,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        batch: int | None = None,
+        folder: Path = Path(),
+        watch: Watch | None = None,
+    ) -> Generator[Batch, None, None]:
+        """The rows from ``start`` to before ``stop``, in the user's form, with the columns that pass through.
+
+        ``watch`` sees the pieces of the row that comes next, of a family that streams.
+        """
         stop, size = len(self) if stop is None else stop, batch or self.batch
         if start >= stop:
             yield empty_batch(self.schema)
         elif self.draft is not None:
             given = self.given.window(0, len(self.given.seeds)).batch
             part = iter([self.draft.take(slice(start, stop))])
-            yield from rendered(self.model, self.form, part, given, batch=size, folder=folder)
+            yield from rendered(self.model, self.form, part, given, batch=size, folder=folder, watch=watch)
         else:
             window = size if self.aligned else WINDOW  # a proposal too may depend on the rows beside it
             step = stop - start if self.streams else max(CHUNK // size, 1) * size
             for at in range(start, stop, step):
                 own = self.given.window(at, min(step, stop - at))
-                how: Any = {"batch": size, "window": window, "folder": folder}
+                how: Any = {"batch": size, "window": window, "folder": folder, "watch": watch}
                 made = generate(self.model, self.form, own.seeds, own.batch, self.edits, **how)
                 yield from own.pass_through(made)
 
@@ -171,12 +181,12 @@ class Windows:
         for first, last in stretches:
             begin, end = self.first(first), self.first(last + 1)
             batch, journal = (self.size, self.folder / JOURNAL) if run.streams else (None, self.folder)
-            made = run.rows(begin, end, batch=batch, folder=journal)
-            for number, rows in enumerate(resized(made, self.schema, self.size), first):
-                sync = time.monotonic() - synced >= SYNC_SECONDS
-                self.keep(number, rows, sync=sync)
-                synced = time.monotonic() if sync else synced
-                tell(rows.num_rows)
+            with closing(run.rows(begin, end, batch=batch, folder=journal)) as made:  # a stream ends when we do
+                for number, rows in enumerate(resized(made, self.schema, self.size), first):
+                    sync = time.monotonic() - synced >= SYNC_SECONDS
+                    self.keep(number, rows, sync=sync)
+                    synced = time.monotonic() if sync else synced
+                    tell(rows.num_rows)
 
     def rows(self) -> Iterator[Batch]:
         """The rows of all windows, in order."""
@@ -186,11 +196,14 @@ class Windows:
                 yield pa.ipc.open_file(file).get_batch(0)
 
 
-def begin(folder: Path, recipe: Recipe, *, resume: bool, force: bool) -> None:
-    """Make the folder of a run, or enter it to go on; raises UsageError where it holds another run."""
+def begin(folder: Path, recipe: Recipe, *, resume: bool, force: bool, free: frozenset[str] = frozenset()) -> None:
+    """Make the folder of a run, or enter it to go on; raises UsageError where it holds another run.
+
+    The ``free`` options may be others than when it began.
+    """
     refuse_unfinished(folder, resume=resume, force=force)
     if resume and folder.exists():
-        _refuse_another(folder, recipe)
+        _refuse_another(folder, recipe, free)
     else:
         shutil.rmtree(folder, ignore_errors=True)
     try:
@@ -208,15 +221,14 @@ def refuse_unfinished(folder: Path, *, resume: bool, force: bool) -> None:
         raise UsageError(f"{folder} holds an unfinished run: --resume continues it, --force starts over")
 
 
-def _refuse_another(folder: Path, recipe: Recipe) -> None:
-    there, here = (json.loads(one.text()) for one in (read_recipe(folder / RECIPE), recipe))
-    for name in sorted(here, key="seeds".__eq__):  # last: they follow from the rest
-        if there[name] != here[name]:
-            old, new = (json.dumps(one[name], ensure_ascii=False)[:60] for one in (there, here))
-            raise UsageError(
-                f"--resume: {folder} holds another run: its {name} is {old}, and here it is {new}; "
-                "ask for the same, or --force starts over"
-            )
+def _refuse_another(folder: Path, recipe: Recipe, free: frozenset[str]) -> None:
+    there = read_recipe(folder / RECIPE)
+    if name := there.differs(recipe, free):
+        old, new = (json.dumps(getattr(one, name), ensure_ascii=False, default=str)[:60] for one in (there, recipe))
+        raise UsageError(
+            f"--resume: {folder} holds another run: its {name} is {old}, and here it is {new}; "
+            "ask for the same, or --force starts over"
+        )
 
 
 @contextmanager
@@ -226,11 +238,11 @@ def kept(windows: Windows, out: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; {_left(windows)}") from None
-    except (OSError, UsageError) as error:
-        cause = error if isinstance(error, OSError) else error.__cause__
+    except (OSError, GenregError) as error:
+        cause, left = error if isinstance(error, OSError) else error.__cause__, _left(windows)
         if not isinstance(cause, OSError) or cause.errno not in FULL:
             raise
-        raise UsageError(f"{out} cannot be written: {reason(cause)}; {_left(windows)}") from error
+        raise UsageError(f"{out} cannot be written: {reason(cause)}; {left}") from error
 
 
 def _left(windows: Windows) -> str:

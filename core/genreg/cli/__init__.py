@@ -20,6 +20,9 @@ VERBS = {
     "concat": "Put the shards of a run together",
     "score": "Say how probable rows are, and what a model infers of them",
     "train": "Train a family on a file",
+    "pull": "Fetch weights from the Hub before they are needed",
+    "verify": "Compare the weights that are here with the registry",
+    "push": "Publish a checkpoint on the Hub",
     "add": "Give a checkpoint folder a name of your own",
     "remove": "Forget a name of your own",
     "plugins": "Show installed, broken and missing plugins",
@@ -34,7 +37,7 @@ class Verbs(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """The names of all verbs."""
-        return [*VERBS, *sorted(point.name for point in _plugin_verbs() if point.name not in VERBS)]
+        return [*VERBS, *sorted({point.name for point in _plugin_verbs()} - VERBS.keys())]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Import one verb."""
@@ -42,7 +45,7 @@ class Verbs(click.Group):
             command: click.Command = import_module(f"genreg.cli.{cmd_name}").command
             return command
         points = [point for point in _plugin_verbs() if point.name == cmd_name]
-        if len(points) > 1:
+        if len({point.value for point in points}) > 1:
             raise PluginError(f"the verb {cmd_name} is claimed by {' and by '.join(point.dist for point in points)}")
         for point in points:
             return load_verb(point)

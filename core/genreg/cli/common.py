@@ -62,3 +62,22 @@ def progress(what: str, unit: str, *, hidden: bool = False) -> Iterator[Callable
             bar.update(task, completed=done, total=total, figures=told)
 
         yield report
+
+
+@contextmanager
+def downloads() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
+    """A maker of bars on stderr, one for each file: ``bar(name, bytes)`` takes the bytes that are there so far."""
+    if not sys.stderr.isatty() or os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS") == "1":
+        yield lambda *_: lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    shown = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*shown, TimeRemainingColumn(), console=Console(stderr=True), redirect_stdout=False) as bars:
+
+        def bar(name: str, size: int) -> Callable[[int], None]:
+            task = bars.add_task(name, total=size)
+            return lambda done: bars.update(task, completed=done)
+
+        yield bar

@@ -92,7 +92,8 @@ def _of_verb(command: click.Command, before: list[str], current: str) -> Iterato
         elif word in named:
             waiting = None if _is_flag(named[word]) else named[word]
         elif not word.startswith("-") and arguments:
-            given[str(arguments.pop(0).name)] = word
+            given[str(arguments[0].name)] = word
+            arguments = arguments if arguments[0].nargs == -1 else arguments[1:]
     registries = [word for flag, word in pairwise(before) if flag == "--registry"]
     if waiting is not None:
         return _values(waiting, current, given, registries)
@@ -116,7 +117,7 @@ def _of_plugin_verb(offer: Mapping[str, Any], before: list[str], current: str) -
 
 def _values(parameter: click.Parameter, current: str, given: Mapping[str, str], files: list[str]) -> Iterator[Answer]:
     """What a parameter of a verb may be: found by its name, its choices, or its metavar."""
-    name = str(parameter.name)
+    name = str(parameter.name).replace("names", "name")
     if isinstance(parameter.type, click.Choice):
         return _matching(current, [Answer("word", choice) for choice in parameter.type.choices])
     if name in ("name", "what", "family", "makes", "dist", "settings", "options", *CALLS):

@@ -27,6 +27,8 @@ import click
 )
 @click.option("--recipe", metavar="OUT", help="Make the same samples as this output again.")
 @click.option("--registry", "registries", multiple=True, metavar="FILE", help="Read this registry file too.")
+@click.option("--offline", is_flag=True, help="Fetch nothing: what is cached must do.")
+@click.option("--yes", is_flag=True, help="With --recipe: fetch the weights that it names, if they are not here.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--resume", is_flag=True, help="Go on with the unfinished run in OUT.part, or begin it.")
 @click.option("--shard", metavar="K/N", help="Make this part of the rows alone; genreg concat puts the parts together.")

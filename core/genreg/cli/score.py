@@ -27,6 +27,7 @@ WORDS = {"mean_log_prob": "mean log p", "impossible": "impossible", "accuracy": 
 @click.option("--seed", type=int, default=0, show_default=True, help="Of what is estimated by drawing.")
 @click.option("-o", "--output", metavar="OUT", help="Write to this file; - and without it, scores are printed.")
 @click.option("--registry", "registries", multiple=True, metavar="FILE", help="Read this registry file too.")
+@click.option("--offline", is_flag=True, help="Fetch nothing: what is cached must do.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: the scores, or with -o the summary.")
 @click.option("--force", is_flag=True, help="Replace the output if it is there.")
 def command(
@@ -39,12 +40,13 @@ def command(
     from genreg.loading import writer_of
     from genreg.outputs import refuse_output, write
     from genreg.printing import print_rows
+    from genreg.textfiles import unpacked_name
 
     out = Path(output) if output not in (None, "-") else None
     if out:
         refuse_output(out, force=force)
     options = pairs(flags["options"], "--option") | ({"device": flags["device"]} if flags["device"] else {})
-    model = load(name, options=options, registries=registries)
+    model = load(name, options=options, registries=registries, offline=flags["offline"])
     if out:
         writer_of(out, model.components.loaders)
     scorer = model.scorer(data, key=flags["key"], loader=flags["loader"], seed=flags["seed"])
@@ -53,7 +55,7 @@ def command(
         first = next(batches)  # its schema is that of all; and what is refused at once is told in one line
         for news in scorer.notes():
             note(news)
-        json_lines = as_json if out is None else out.suffix.lower() in (".jsonl", ".ndjson")
+        json_lines = as_json if out is None else unpacked_name(out).lower().endswith((".jsonl", ".ndjson"))
         told = (_told(batch, report, scorer.rows, scorer.source.rows, json_lines) for batch in chain([first], batches))
         if out:
             write(told, first.schema, out, model.components.loaders, force=force)

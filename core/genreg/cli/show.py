@@ -14,18 +14,21 @@ from genreg.cli.common import echo_json, note
 @click.argument("what", metavar="NAME|FAMILY|FILE")
 @click.option("--registry", "registries", multiple=True, metavar="FILE", help="Read this registry file too.")
 @click.option("-o", "--output", metavar="OUT", help="Draw the model's insides to this .svg or .png file instead.")
+@click.option("--offline", is_flag=True, help="Fetch nothing: what is cached must do.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--force", is_flag=True, help="Replace the drawing if it is there.")
-def command(what: str, registries: tuple[str, ...], output: str | None, as_json: bool, force: bool) -> None:
+def command(
+    what: str, registries: tuple[str, ...], output: str | None, offline: bool, as_json: bool, force: bool
+) -> None:
     """Show a model with its conditions, options and fitting samplers, a family, a component, or an output's recipe."""
     from genreg.facts import draw_to, facts_of
 
     if output:
-        draw_to(what, output, registries, force=force)
+        draw_to(what, output, registries, force=force, offline=offline)
         note(f"wrote {output}")
         return
 
-    facts = facts_of(what, registries)
+    facts = facts_of(what, registries, offline=offline)
     if as_json:
         echo_json(facts)
     else:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
+from genreg import textfiles
 from genreg.data import Source, notes
 from genreg.errors import DataError
 from genreg.images import pixels
@@ -280,3 +281,11 @@ def test_the_command_line_reads_arrays_by_their_suffix(npz):
     source = open_source(path, loaders, "arrays:axes=nhwc,range=0..255")
     assert np.array_equal(rows(source), BYTES)
     assert open_source(npz(x=np.zeros((4, 8, 8)), y=np.arange(4)), loaders).rows == 4
+
+
+def test_a_bomb_of_zeros_is_refused_by_what_its_archive_says(npz, tmp_path, monkeypatch):
+    monkeypatch.setattr(textfiles, "UNPACKED_FREELY", 1 << 16)
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, x=np.zeros((2000, 8, 8), np.uint8))
+    told = "bomb.npz: x unpacks to more than 200 times its size, as a bomb does: unpack it yourself"
+    assert refusal(path) == told

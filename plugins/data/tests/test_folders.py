@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+import struct
 import threading
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from genreg.data import Source, notes, spool
 from genreg.errors import DataError, UsageError
@@ -95,6 +99,137 @@ def test_every_batch_size_gives_the_same_rows(put):
         assert np.array_equal(rows(source, size)[0], whole[0])  # re-iterable
 
 
+def saved(image: Any, kind: str, **options: Any) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def kinds() -> dict[str, bytes]:
+    """One picture, left dark and right light, in every form that a folder may hold."""
+    pixels = np.zeros((8, 16, 3), np.uint8)
+    pixels[:, 8:] = (200, 100, 50)
+    picture, grey = Image.fromarray(pixels), Image.fromarray(pixels[..., 0])
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter, clockwise
+    turned = Image.fromarray(np.ascontiguousarray(np.rot90(pixels)))
+    other = Image.fromarray(255 - pixels)
+    clear = Image.merge("RGBA", (*picture.split(), Image.new("L", (16, 8), 255)))
+    return {
+        "rgb.png": saved(picture, "PNG"),
+        "rgb.jpg": saved(picture, "JPEG", quality=100, subsampling=0),
+        "rgb.webp": saved(picture, "WEBP", lossless=True),
+        "rgb.bmp": saved(picture, "BMP"),
+        "frames.gif": saved(picture, "GIF", save_all=True, append_images=[other]),
+        "frames.webp": saved(picture, "WEBP", lossless=True, save_all=True, append_images=[other]),
+        "palette.png": saved(picture.quantize(4), "PNG"),
+        "palette.bmp": saved(picture.quantize(4), "BMP"),
+        "clear.png": saved(clear, "PNG"),
+        "cmyk.jpg": saved(picture.convert("CMYK"), "JPEG", quality=100, subsampling=0),
+        "turned.jpg": saved(turned, "JPEG", exif=exif, quality=100, subsampling=0),
+        "progressive.jpeg": saved(picture, "JPEG", quality=100, subsampling=0, progressive=True),
+        "grey16.png": saved(Image.fromarray(np.asarray(grey, np.uint16) * 257), "PNG"),
+        "grey.png": saved(grey, "PNG"),
+        "grey.gif": saved(grey, "GIF"),
+        "bits.png": saved(Image.fromarray(pixels[..., 0] > 0), "PNG"),
+    }
+
+
+@pytest.mark.parametrize("name", kinds())
+def test_every_kind_of_image_is_read_upright_with_its_colors(put, name):
+    folder = put(name, kinds()[name])
+    (image,), _ = rows(images(folder, channels=3))
+    right = {"grey": (200, 200, 200), "bits": (255, 255, 255)}.get(
+        name.split(".")[0].removesuffix("16"), (200, 100, 50)
+    )
+    assert image.shape == (8, 16, 3)
+    assert np.abs(image[:, :7].astype(int)).max() <= 3
+    assert np.abs(image[:, 9:].astype(int) - right).max() <= 3
+
+
+def test_a_folder_of_every_kind_is_one_stream(put):
+    for name, data in kinds().items():
+        folder = put(name, data)
+    found, _ = rows(images(folder, size=8, channels=3))
+    assert found.shape == (len(kinds()), 8, 8, 3)
+    assert images(folder, size=8, channels=1).schema.field("image").type.shape == [8, 8, 1]
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that says it has so many pixels, and has none."""
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png_end()
+
+
+def png_end() -> bytes:
+    data = zlib.compress(b"\0" * 100)
+    chunks = [(b"IDAT", data), (b"IEND", b"")]
+    return b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
+    )
+
+
+def test_absurd_sizes_are_refused_before_a_pixel_is_made(put):
+    bombs = {
+        "a.png": png_header(100_000, 100_000),
+        "b.gif": b"GIF89a" + struct.pack("<HH", 65535, 65535) + b"\0\0\0,\0\0\0\0\xff\xff\xff\xff\0\2\2D\1\0;",
+        "c.bmp": b"BM" + struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, 60000, 60000, 1, 24, 0, 0, 0, 0, 0, 0),
+    }
+    for name, data in bombs.items():
+        folder = put(name, data)
+        size = {"a": "100000 x 100000", "b": "65535 x 65535", "c": "60000 x 60000"}[name[0]]
+        told = f"photos/{name}: {size} are more than 67,108,864 pixels: make it smaller first"
+        assert refusal(folder).startswith(told)
+        (folder / name).unlink()
+
+
+def test_what_is_broken_is_counted_and_named(put):
+    folder = put("a/0.png", noise(4, 4, 3))
+    put("a/1.png", b"")
+    put("a/2.png", encode(noise(4, 4, 3))[:40])
+    put("b/3.jpg", b"<html>")
+    put("b/4.png", noise(4, 4, 3))
+    source = images(folder, broken="skip")
+    found, labels = rows(source)
+    assert len(found) == 2
+    assert labels == ["a", "b"]
+    assert [*source.skipped] == ["photos/a/1.png", "photos/a/2.png", "photos/b/3.jpg"]
+    assert source.skipped["photos/a/1.png"] == "no bytes (PNG, JPEG, WebP, BMP, GIF)"
+    assert source.skipped["photos/a/2.png"].startswith("a damaged image (")
+    rows(source)
+    assert len(source.skipped) == 3
+
+
+def listed(folder: Path, text: str) -> Path:
+    (folder / "labels.csv").write_text(text, "utf-8")
+    return folder
+
+
+def test_a_flat_folder_takes_the_columns_of_its_labels_csv(put):
+    for name in ("1.png", "2.png", "10.png"):
+        folder = put(name, np.full((2, 2, 1), int(name[:-4]), np.uint8))
+    source = images(listed(folder, "file,label,score\n2.png,猫,0.5\n10.png,狗,\n1.png,猫,1.25\n"))
+    found, labels = rows(source)
+    assert found[:, 0, 0, 0].tolist() == [2, 10, 1]
+    assert labels == ["猫", "狗", "猫"]
+    assert notes(source.schema.field("label")) == {"role": "label"}
+    assert [c for b in source.batches(size=2) for c in b.column("score").to_pylist()] == [0.5, None, 1.25]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,label\n1.png,a\n", "photos/labels.csv does not name 2.png, which is in the folder"),
+        ("file,label\n1.png,a\n2.png,b\n3.png,b\n", "photos/labels.csv names 3.png, which is not in the folder"),
+        ("file,label\n1.png,a\n2.png,b\n1.png,b\n", "photos/labels.csv names 1.png 2 times"),
+        ("name,label\n1.png,a\n", "photos/labels.csv has the columns name, label, and needs file, and no image"),
+    ],
+)
+def test_a_labels_csv_that_does_not_fit_is_refused(put, text, message):
+    put("1.png", noise(2, 2, 1))
+    assert refusal(listed(put("2.png", noise(2, 2, 1)), text)) == message
+
+
 def test_size_channels_and_fit_bring_all_to_one_form(put):
     put("a/1.png", noise(9, 7, 4))
     put("a/2.jpg", noise(20, 30, 3), kind="JPEG")
@@ -134,11 +269,11 @@ def test_a_broken_image_is_named_or_left_out_on_purpose(put):
     put("b/3.png", array[1])
     folder = put("b/4.png", b"<html>not found</html>")
     way = "mend or remove it, or leave out what is broken with --loader images:broken=skip"
-    assert refusal(folder) == f"photos/a/0.png: no bytes (PNG, JPEG, WebP, BMP): {way}"
+    assert refusal(folder) == f"photos/a/0.png: no bytes (PNG, JPEG, WebP, BMP, GIF): {way}"
     (folder / "a/0.png").unlink()
     assert refusal(folder).startswith("photos/a/2.png: a damaged image (image file is truncated")
     (folder / "a/2.png").unlink()
-    assert refusal(folder) == f"photos/b/4.png: no image that genreg reads (PNG, JPEG, WebP, BMP): {way}"
+    assert refusal(folder) == f"photos/b/4.png: no image that genreg reads (PNG, JPEG, WebP, BMP, GIF): {way}"
     put("a/0.png", b"")
     source = images(folder, broken="skip")
     assert source.rows is None
@@ -161,7 +296,7 @@ def test_a_file_that_goes_away_is_named(put):
 
 def test_a_folder_that_is_no_data_set_is_refused(put, tmp_path):
     folder = put("a/notes.txt", b"hello")
-    assert refusal(folder) == f"{folder} has no images (.png, .jpg, .jpeg, .webp, .bmp)"
+    assert refusal(folder) == f"{folder} has no images (.png, .jpg, .jpeg, .webp, .bmp, .gif)"
     assert refusal(folder / "a" / "notes.txt") == f"{folder / 'a' / 'notes.txt'} is no folder of images"
     put("a/1.png", noise(4, 4))
     put("sheet.png", noise(4, 4))

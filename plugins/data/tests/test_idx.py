@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from genreg import textfiles
 from genreg.data import Source, notes
 from genreg.errors import DataError
 from genreg.images import pixels
@@ -106,7 +107,7 @@ def test_a_file_that_is_cut_off_too_long_or_something_else_is_refused(put):
     )
     path = put("a.idx.gz", whole)
     path.write_bytes(path.read_bytes()[:-100])
-    assert refusal(path).startswith("a.idx.gz cannot be read: ")
+    assert refusal(path).startswith("a.idx.gz is damaged, or cut off: it does not unpack (")
     assert refusal(path.parent / "none.idx") == "none.idx cannot be read: No such file or directory"
 
 
@@ -118,3 +119,9 @@ def test_a_header_that_lies_about_its_size_costs_no_memory(put):
 @pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "train-images-idx3-ubyte.gz", "t.idx3-ubyte", "T.IDX"])
 def test_the_command_line_knows_them_by_their_names(put, name):
     assert open_source(put(name, DIGITS), load_plugins().loaders).rows == 7
+
+
+def test_a_bomb_of_labels_is_refused_before_it_fills_memory(put, monkeypatch):
+    monkeypatch.setattr(textfiles, "UNPACKED_FREELY", 1 << 16)
+    path = put("a.idx.gz", np.zeros((1000, 28, 28), np.uint8))
+    assert refusal(path) == "a.idx.gz unpacks to more than 200 times its size, as a bomb does: unpack it yourself"

@@ -84,3 +84,52 @@ def test_loading_allocates_the_weights_once(tmp_path):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     load_into(lambda: nn.Linear(8192, 4096, bias=False), weights)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1.5 * 134e3
+
+
+# ---- files that others wrote ----
+
+
+def tied() -> nn.Module:
+    net = nn.ModuleDict({"a": nn.Linear(4, 4), "b": nn.Linear(4, 4)})
+    net["b"].weight = net["a"].weight
+    return net
+
+
+def test_shards_of_the_hub_library_are_loaded(tmp_path):
+    from huggingface_hub import save_torch_state_dict
+
+    module = nn.Sequential(*(nn.Linear(64, 64) for _ in range(4)))
+    save_torch_state_dict(module.state_dict(), tmp_path, max_shard_size="20KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) == 4
+    weights = Weights.open(tmp_path / "model.safetensors.index.json")
+    found = load_into(lambda: nn.Sequential(*(nn.Linear(64, 64) for _ in range(4))), weights)
+    assert all(torch.equal(a, b) for a, b in zip(module.parameters(), found.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("kept", ["a", "b"])
+def test_a_shared_tensor_is_loaded_by_whichever_name_was_kept(tmp_path, kept):
+    from safetensors.torch import save_file
+
+    module = tied()
+    state = {name: tensor for name, tensor in module.state_dict().items() if name != f"{'ba'[kept == 'b']}.weight"}
+    save_file(state, tmp_path / "w.safetensors", {"format": "pt", "b.weight": "a.weight"})
+    found = load_into(tied, Weights.open(tmp_path / "w.safetensors"))
+    assert torch.equal(found["b"].weight, module["a"].weight)
+    assert found["a"].weight.data_ptr() == found["b"].weight.data_ptr()
+
+
+def test_a_shared_tensor_that_the_hub_library_wrote_is_loaded(tmp_path):
+    from huggingface_hub import save_torch_state_dict
+
+    module = tied()
+    save_torch_state_dict(module.state_dict(), tmp_path)
+    found = load_into(tied, Weights.open(tmp_path / "model.safetensors"))
+    assert torch.equal(found["b"].weight, module["a"].weight)
+
+
+def test_a_shared_tensor_that_was_written_twice_is_refused_with_the_reason(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({name: tensor.clone() for name, tensor in tied().state_dict().items()}, tmp_path / "w.safetensors")
+    with pytest.raises(CheckpointError, match=r"b.weight is not expected"):
+        load_into(tied, Weights.open(tmp_path / "w.safetensors"))

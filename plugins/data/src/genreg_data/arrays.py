@@ -18,6 +18,7 @@ from genreg.data import Source, noted
 from genreg.errors import DataError, did_you_mean
 from genreg.images import image_field
 from genreg.images import images as image_column
+from genreg.textfiles import refuse_bomb
 from genreg_data.forms import Axes, Pixels, recognized_axes, recognized_range
 
 BATCH = 1 << 26  # bytes of numbers read at a time
@@ -185,6 +186,8 @@ def _opened(path: Path, name: str) -> Iterator[IO[bytes]]:
             yield file
         return
     with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
+        about = archive.getinfo(f"{name}.npy")  # zipfile reads no more than this says
+        refuse_bomb(f"{path.name}: {name}", about.file_size, about.compress_size)
         yield member
 
 

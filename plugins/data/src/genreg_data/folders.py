@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -15,14 +15,16 @@ import numpy as np
 import pyarrow as pa
 
 from genreg import Array, Batch
-from genreg.data import Source, noted
+from genreg.data import Source, named_with_role, noted, single_batch
+from genreg.delimited import csv
 from genreg.errors import DataError
-from genreg.images import FORMATS, Fit, decode, image_field
+from genreg.images import FORMATS, LABELS, Fit, decode, image_field
 from genreg.images import images as image_column
 
 BATCH = 1 << 26  # bytes of pixels in a batch
 TASK = 1 << 20  # bytes of pixels that a thread decodes before it hands them over
 MOST_TASK = 32  # images
+READ = (*FORMATS, ".gif")
 A = TypeVar("A")
 B = TypeVar("B")
 
@@ -33,11 +35,13 @@ class Folder:
 
     path: Path
     files: list[str]  # below the path, with /
+    beside: pa.Table  # what is known of each file: its class, or the columns of labels.csv
     size: tuple[int, int] | None
     channels: int | None
     fit: Fit
     skip: bool  # leave out what is broken
     threads: int
+    skipped: dict[str, str] = field(default_factory=dict)  # names of what is broken, and why
 
     def read(self, file: str) -> Array | None:
         """One image, uint8 [h, w, c]; None for one that is broken and skipped."""
@@ -53,6 +57,7 @@ class Folder:
             if "fit=" in reason:  # it is whole, and its size is refused
                 raise
         if self.skip:
+            self.skipped[name] = reason.removeprefix(f"{name}: ").removeprefix(f"{name} ")
             return None
         raise DataError(f"{reason}: mend or remove it, or leave out what is broken with --loader images:broken=skip")
 
@@ -63,23 +68,18 @@ class Folder:
                 return self.shown(file), image
         raise DataError(f"{self.path} has no image that can be read")
 
-    def rows(self, first: tuple[str, Array]) -> Iterator[tuple[Array, str | None]]:
-        """All images with their classes, in order; raises DataError for one that is not like the first."""
+    def rows(self, first: tuple[str, Array]) -> Iterator[tuple[Array, int]]:
+        """All images with the numbers of their files, in order; raises DataError for one that is not like the first."""
 
-        def some(files: list[str]) -> list[tuple[Array, str | None]]:
-            found = [(file, image) for file in files if (image := self.read(file)) is not None]
-            for file, image in found:
+        def some(numbers: list[int]) -> list[tuple[Array, int]]:
+            found = [(image, number) for number in numbers if (image := self.read(self.files[number])) is not None]
+            for image, number in found:
                 if image.shape != first[1].shape:
-                    raise DataError(_differs(self.shown(file), image.shape, first[0], first[1].shape))
-            return [(image, self.class_of(file)) for file, image in found]
+                    raise DataError(_differs(self.shown(self.files[number]), image.shape, first[0], first[1].shape))
+            return found
 
-        tasks = _cut(self.files, max(1, min(MOST_TASK, TASK // first[1].nbytes)))
+        tasks = _cut(range(len(self.files)), max(1, min(MOST_TASK, TASK // first[1].nbytes)))
         return itertools.chain.from_iterable(in_threads(some, tasks, self.threads))
-
-    def class_of(self, file: str) -> str | None:
-        """The name of the outermost folder that the file lies in; None in a flat folder."""
-        outermost, slash, _ = file.partition("/")
-        return outermost if slash else None
 
     def shown(self, file: str) -> str:
         """The file as messages name it."""
@@ -96,31 +96,62 @@ def images(
     broken: Literal["refuse", "skip"] = "refuse",
     threads: int = 0,
 ) -> Source:
-    """A folder of images (PNG, JPEG, WebP, BMP): the class is the folder's name, and a flat folder has none.
+    """A folder of images (PNG, JPEG, WebP, BMP, GIF): the class is the folder's name.
 
-    All images are alike in size and channels, or brought there: ``size`` is a side or [height,width], reached as
-    ``fit`` says (crop, pad, resize; refuse). Raises DataError naming the first image that is broken (unless they are
-    skipped), or differs.
+    A flat folder has none, but the columns of the ``labels.csv`` in it, which names each ``file``. All images are alike
+    in size and channels, or brought there: ``size`` is a side or [height,width], reached as ``fit`` says (crop, pad,
+    resize; refuse). Raises DataError naming the first image that is broken (unless they are skipped), or differs.
     """
     if not path.is_dir():
         raise DataError(f"{path} is no folder of images")
     threads = threads if threads > 0 else _processors()
-    folder = Folder(path, _files(path), _size(size), channels, fit, broken == "skip", threads)
+    files, beside = _described(path, _files(path), label)
+    folder = Folder(path, files, beside, _size(size), channels, fit, broken == "skip", threads)
     first = folder.first()
-    classes = sorted({name for file in folder.files if (name := folder.class_of(file)) is not None})
-    fields = [image_field("image", first[1].shape)]
-    if classes:
-        fields.append(noted(pa.field(label, pa.string()), role="label", values=classes))
-    schema = pa.schema(fields)
+    schema = pa.schema([image_field("image", first[1].shape), *beside.schema])
 
     def batches(most: int) -> Iterator[Batch]:
         for some in _cut(folder.rows(first), max(1, min(most, BATCH // first[1].nbytes))):
-            columns: list[Any] = [image_column(np.stack([image for image, _ in some]))]
-            if classes:
-                columns.append(pa.array([name for _, name in some], pa.string()))
-            yield pa.RecordBatch.from_arrays(columns, schema=schema)
+            column: Any = image_column(np.stack([image for image, _ in some]))
+            known = single_batch(beside.take(pa.array([number for _, number in some])))
+            yield pa.RecordBatch.from_arrays([column, *known.columns], schema=schema)
 
-    return Source(schema, batches, None if folder.skip else len(folder.files))
+    return Source(schema, batches, None if folder.skip else len(files), skipped=folder.skipped)
+
+
+def _described(folder: Path, files: list[str], label: str) -> tuple[list[str], pa.Table]:
+    """The files in the order of their rows, and a table of what is known of each: a class, or what labels.csv says."""
+    if (folder / LABELS).is_file() and "/" not in files[0]:
+        return _listed(folder, files, label)
+    classes = [file.partition("/")[0] for file in files if "/" in file]
+    if not classes:
+        return files, pa.table({"file": pa.array(files, pa.string())}).select([])
+    field = noted(pa.field(label, pa.string()), role="label", values=sorted(set(classes)))
+    return files, pa.table([pa.array(classes, pa.string())], schema=pa.schema([field]))
+
+
+def _listed(folder: Path, files: list[str], label: str) -> tuple[list[str], pa.Table]:
+    """The rows of labels.csv, whose column ``file`` names the images; raises DataError where they do not fit."""
+    source = csv(folder / LABELS)
+    table = pa.Table.from_batches(list(source.scan()), source.schema)
+    where = f"{folder.name}/{LABELS}"
+    if "file" not in table.schema.names or "image" in table.schema.names:
+        raise DataError(f"{where} has the columns {', '.join(table.schema.names)}, and needs file, and no image")
+    if table.column("file").null_count:
+        raise DataError(f"{where} has rows that name no file")
+    named = [str(name) for name in table.column("file").to_pylist()]
+    (twice, times), *_ = [*Counter(named).most_common(1), ("", 0)]
+    if times > 1:
+        raise DataError(f"{where} names {twice} {times} times")
+    if gone := sorted(set(named) - set(files)):
+        raise DataError(f"{where} names {gone[0]}, which is not in the folder")
+    if unnamed := sorted(set(files) - set(named)):
+        raise DataError(f"{where} does not name {unnamed[0]}, which is in the folder")
+    table = table.drop_columns(["file"])
+    at = table.schema.get_field_index(label)
+    if at >= 0 and named_with_role(table.schema, "label") is None:
+        table = table.cast(table.schema.set(at, noted(table.schema.field(at), role="label")))
+    return named, table
 
 
 def _processors() -> int:
@@ -151,23 +182,24 @@ def _cut(items: Iterable[A], size: int) -> Iterator[list[A]]:
 
 def _files(folder: Path) -> list[str]:
     """The images below a folder in the order of their names; hidden files and folders are left alone."""
-    found = []
+    found: list[str] = []
     for at, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
-        found += [Path(at, name) for name in names if Path(name).suffix.lower() in FORMATS and name[0] != "."]
+        below = "" if Path(at) == folder else f"{Path(at).relative_to(folder).as_posix()}/"
+        found += [below + name for name in names if name.lower().endswith(READ) and name[0] != "."]
     if not found:
-        raise DataError(f"{folder} has no images ({', '.join(FORMATS)})")
-    loose = [file for file in found if file.parent == folder]
+        raise DataError(f"{folder} has no images ({', '.join(READ)})")
+    loose = [file for file in found if "/" not in file]
     if loose and len(loose) < len(found):
         raise DataError(
-            f"{folder} has images beside its class folders, such as {min(loose).name}: move them into a class, or away"
+            f"{folder} has images beside its class folders, such as {min(loose)}: move them into a class, or away"
         )
     for file in found:
         try:
-            str(file).encode()
+            file.encode()
         except UnicodeEncodeError:
-            raise DataError(f"{folder} has a name that is not UTF-8, {file.name!a}: rename it") from None
-    return sorted(file.relative_to(folder).as_posix() for file in found)
+            raise DataError(f"{folder} has a name that is not UTF-8, {file.rpartition('/')[2]!a}: rename it") from None
+    return sorted(found)
 
 
 def _size(size: int | list[int] | None) -> tuple[int, int] | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from genreg.data import Source, noted
 from genreg.errors import DataError
 from genreg.images import MODES, image_field
 from genreg.images import images as image_column
+from genreg.textfiles import opened
 
 BATCH = 1 << 26  # bytes of pixels in a batch
 UNSIGNED = 0x08  # the code of uint8 in the magic number
@@ -108,11 +107,8 @@ def _header(path: Path) -> File:
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
     try:
-        with path.open("rb") as raw:
-            zipped = raw.read(2) == b"\x1f\x8b"
-            raw.seek(0)
-            with gzip.open(raw) if zipped else raw as file:
-                yield file  # type: ignore[misc]
-    except (OSError, EOFError, zlib.error) as error:
+        with opened(path) as file:
+            yield file
+    except OSError as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(f"{path.name} cannot be read: {' '.join(reason.split())}") from None

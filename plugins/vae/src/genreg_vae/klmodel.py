@@ -110,9 +110,10 @@ def load(config: KlConfig, options: TorchOptions, weights: Weights | None) -> En
         raise UsageError("dtype=float16 overflows in this autoencoder: take float32 or bfloat16")
     device = device_of(options.device)
     tensors: dict[str, Tensor] = {}
-    with safe_open(str(weights.path), framework="pt", device=str(device)) as file:
-        for name in weights.header:
-            tensors[name] = file.get_tensor(name).to(getattr(torch, options.dtype))
+    for path, names in weights.by_file(weights.header).items():
+        with safe_open(str(path), framework="pt", device=str(device)) as file:
+            for name in names:
+                tensors[name] = file.get_tensor(name).to(getattr(torch, options.dtype))
     return EncodedImages(config, build(config, tensors), device)
 
 
