@@ -152,7 +152,7 @@ def test_a_template_is_filled_in_and_its_columns_pass_through(server, tmp_path):
         'Describe 李白 in 中文 as {"a": 1} and {b}', 'Describe Ada in English as {"a": 1} and {b}',
     }  # fmt: skip
     err = cli("run", "openai-text", "--given", tmp_path / "p.csv", "--given", "prompt={nmae}", code=2)[1]
-    assert "the file has no column nmae; did you mean name? (for braces in the text, write {{ }})" in err
+    assert "the file has no column nmae; did you mean name? (for braces in the text, write {{nmae}})" in err
 
 
 def test_without_a_file_braces_are_text(server):
