@@ -76,6 +76,11 @@ ASKED = {  # heading -> commands that have that shape
     "genreg score MODEL --data FILE -o OUT --json": ["score nb-iris --data x.csv -o s.csv --json"],
     "genreg train FAMILY --data FILE -o FOLDER --json": [f"{TRAIN} -o m --json"],
     "genreg train FAMILY --data FILE -o FOLDER --dry-run": [f"{TRAIN} -o n --dry-run", f"{TRAIN} -o n --dry-run --json"],
+    "genreg data inspect SOURCE --json": ["data inspect x.csv --json", "data inspect x.csv --label species --json"],
+    "genreg data prepare SOURCE -o FOLDER --json": [
+        "data prepare x.csv --steps dedupe --steps split --steps minmax --force -o parts --json",
+        "data prepare --manifest parts --json",
+    ],
     "genreg add NAME FOLDER --json": ["add new folder --json", "add nb-iris folder --force --json"],
     "genreg remove NAME --json": ["remove mine --json"],
     "genreg plugins --json": ["plugins --json"],

@@ -157,6 +157,8 @@ def test_a_manifest_makes_its_files_again_byte_for_byte(here):
     Path("out/train.csv").unlink()
     reproduce(Path("out/manifest.json"), None, silent)
     assert content(Path("out")) == before
+    reproduce(Path("out"), None, silent)
+    assert content(Path("out")) == before
     reproduce(Path("out"), Path("elsewhere"), silent)
     assert content(Path("elsewhere")) == before
 

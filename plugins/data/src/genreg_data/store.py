@@ -63,6 +63,7 @@ def reproduce(path: Path, out: Path | None, report: Report, *, force: bool = Fal
 
     Raises DataError where an input is not the one that it was made from, or a file does not come out as it says.
     """
+    path = path / MANIFEST if path.is_dir() else path
     manifest = read_manifest(path)
     order = Order(*(manifest[name] for name in ("source", "steps", "loader", "formats", "seed", "strict")))
     found = order.inputs()
