@@ -74,6 +74,7 @@ ASKED = {  # heading -> commands that have that shape
     "genreg run MODEL -o OUT --json": ["run nb-iris -o y.csv --json"],
     "genreg run MODEL --dry-run": ["run nb-iris --dry-run", "run nb-iris setosa -n 3 --sampler clamp:at=0,value=1 -o z.csv --dry-run --json"],
     "genreg score MODEL --data FILE -o OUT --json": ["score nb-iris --data x.csv -o s.csv --json"],
+    "genreg data convert SOURCE… -o OUT --json": ["data convert x.csv -o c.json --json"],
     "genreg train FAMILY --data FILE -o FOLDER --json": [f"{TRAIN} -o m --json"],
     "genreg train FAMILY --data FILE -o FOLDER --dry-run": [f"{TRAIN} -o n --dry-run", f"{TRAIN} -o n --dry-run --json"],
     "genreg data inspect SOURCE --json": ["data inspect x.csv --json", "data inspect x.csv --label species --json"],

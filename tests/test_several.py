@@ -187,6 +187,7 @@ def test_schemas_beside_files_must_agree(tmp_path: Path) -> None:
 
 def test_patterns_and_files_that_are_not_there_are_told_apart(tmp_path: Path) -> None:
     assert refusal(tmp_path / "no.csv") == f"{tmp_path / 'no.csv'}: there is no such file"
+    assert refusal("x" * 5000 + ".csv") == "x" * 5000 + ".csv: there is no such file"
     assert refusal(tmp_path / "no*.csv") == f"{tmp_path / 'no*.csv'}: no file fits the pattern"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections import ChainMap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,9 +20,8 @@ BESIDE = (".schema.json", ".recipe.json")  # files about files
 
 def matched(where: str | Path) -> list[Path]:
     """The files of a path, or of a pattern (``*``, ``?``, ``[…]``), in order; raises DataError where there is none."""
-    path = Path(where)
-    if path.exists():
-        return [path]
+    if os.path.exists(where):  # noqa: PTH110 - pathlib raises where a name is too long
+        return [Path(where)]
     if glob.escape(str(where)) == str(where):
         raise DataError(f"{where}: there is no such file")
     found = sorted(Path(name) for name in glob.glob(str(where), recursive=True))  # noqa: PTH207 - takes any path

@@ -13,7 +13,7 @@ from genreg_data.labelstudio import labelstudio
 from genreg_data.records import json, write_json
 from genreg_data.steps import PREPROCESSORS
 
-IDX = (".idx", "idx3-ubyte", "idx3-ubyte.gz")  # train-images-idx3-ubyte.gz, train-images.idx3-ubyte
+IDX = (".idx", "idx3-ubyte")  # train-images-idx3-ubyte.gz, train-images.idx3-ubyte
 
 
 @hookimpl
@@ -22,7 +22,7 @@ def genreg_data_loaders() -> list[DataLoader]:
     return [
         DataLoader(images, ("/",)),
         DataLoader(arrays, (".npz", ".npy")),
-        DataLoader(idx, IDX),
+        DataLoader(idx, IDX, packed=True),
         DataLoader(json, (".json",), write=write_json, packed=True, several=True),
         DataLoader(cifar10, (".bin",)),
         DataLoader(sklearn, schemes=("sklearn",)),
