@@ -92,6 +92,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
         for name, kind in kinds.items():
             if not isinstance(manifest[name], kind):
                 raise TypeError(f"{name} must be a {kind.__name__}")
+            held = manifest[name].values() if kind is dict else manifest[name] if kind is list else ()
+            if not all(isinstance(one, str) for one in held):
+                raise TypeError(f"{name} must hold texts")
         manifest.setdefault("loader", None)
         manifest.setdefault("strict", False)
     except OSError as error:
@@ -189,6 +192,8 @@ def _refuse_other(promised: Mapping[str, Any], made: Mapping[str, Any]) -> None:
 def _refuse_output(out: Path, order: Order, components: Components, *, force: bool) -> None:
     """Raise UsageError where the folder would replace something unasked, or a format has no writer."""
     for form in order.formats:
+        if "/" in form or "\\" in form:
+            raise UsageError(f"--format {form}: write the suffix of a format, such as csv")
         writer_of(f"part.{form}", components.loaders)
     for call in order.steps:
         if _name(call) != "split":
