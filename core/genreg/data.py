@@ -344,7 +344,7 @@ def _whole_numbers(column: Any, want: pa.DataType) -> Any:
 
 def untimed(column: Any) -> Any:
     """Dates and times as the whole numbers that they are held as; other columns as they are."""
-    if not pa.types.is_temporal(column.type):
+    if not pa.types.is_temporal(column.type) or pa.types.is_interval(column.type):
         return column
     return column.cast(pa.int32() if column.type.bit_width == 32 else pa.int64())
 

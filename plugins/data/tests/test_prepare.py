@@ -157,6 +157,8 @@ def test_a_manifest_makes_its_files_again_byte_for_byte(here):
     Path("out/train.csv").unlink()
     reproduce(Path("out/manifest.json"), None, silent)
     assert content(Path("out")) == before
+    reproduce(Path("out"), None, silent)
+    assert content(Path("out")) == before
     reproduce(Path("out"), Path("elsewhere"), silent)
     assert content(Path("elsewhere")) == before
 
@@ -207,6 +209,15 @@ def test_a_file_that_joined_a_folder_does_not_fit(here):
         ("[]", "is no manifest: TypeError"),
         ('{"genreg_manifest": 2}', "is of format 2, and this genreg reads format 1$"),
         ('{"genreg_manifest": 1, "source": 3}', "is no manifest: TypeError: source must be a str$"),
+        (
+            '{"genreg_manifest": 1, "source": "a", "steps": [3], "formats": [], "seed": 0, "inputs": {}, "files": {}}',
+            "is no manifest: TypeError: steps must hold texts$",
+        ),
+        (
+            '{"genreg_manifest": 1, "source": "a", "steps": [], "formats": [], "seed": 0, "files": {}, '
+            '"inputs": {"a": 1}}',
+            "is no manifest: TypeError: inputs must hold texts$",
+        ),
         ('{"genreg_manifest": 1}', "is no manifest: KeyError: 'source'$"),
     ],
 )
@@ -302,6 +313,8 @@ def test_an_output_is_replaced_only_where_that_is_asked_and_it_is_one(here):
         prepare(order, Path("other"), silent, force=True)
     with pytest.raises(UsageError, match=r"^part.xls: the suffix .xls has no writer"):
         prepare(Order("rows.csv", [], formats=["xls"]), Path("new"), silent)
+    with pytest.raises(UsageError, match=r"^--format /../../x.csv: write the suffix of a format, such as csv$"):
+        prepare(Order("rows.csv", [], formats=["/../../x.csv"]), Path("new"), silent)
     Path("empty.csv").write_text("a\n", "utf-8")
     with pytest.raises(DataError, match=r"^the source has no rows$"):
         prepare(Order("empty.csv", []), Path("new"), silent)
