@@ -14,6 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from aimock import serving
 
 from genreg import load
 from genreg.errors import GenregError, UsageError
@@ -146,7 +147,7 @@ def test_looks_that_fail_are_repeated_and_then_left_to_resume(server, tmp_path, 
 
 def test_a_budget_divides_a_run_into_batches_and_holds(server, tmp_path):
     server.state.jobs.seconds = 0.0
-    options = BATCH | {"budget": "0.00012"}  # at most 33 tokens in and 20 out, (33 x $1 + 20 x $3) / 2 a million: two fit
+    options = BATCH | {"budget": "0.00012"}  # each may take 33 tokens in and 20 out, (33 x $1 + 20 x $3) / 2 a million
     rows = rows_of(options, tmp_path, list("abcd"), max_tokens=20)
     assert [row["outcome"] for row in rows] == ["ok"] * 4
     assert len(server.state.jobs.batches) > 1
@@ -244,3 +245,16 @@ def test_a_background_run_is_picked_up_after_a_kill(server, tmp_path):
 def test_what_cannot_go_on_without_us_is_refused(options, message, server):
     with pytest.raises(UsageError, match=message):
         load("openai-text", options=options)
+
+
+# ---- against a server that no one here wrote ----
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+def test_a_batch_at_aimock(api, tmp_path, monkeypatch):
+    fixtures = [{"match": {"userMessage": "never"}, "response": {"content": "asked"}}]
+    with serving(tmp_path, fixtures, "test-key") as url:
+        monkeypatch.setenv("OPENAI_BASE_URL", f"{url}/v1")
+        monkeypatch.setenv("OPENAI_API_KEY", "test-key")
+        rows = rows_of(BATCH | {"api": api}, tmp_path, list("abc"))
+        assert [(row["text"], row["outcome"]) for row in rows] == [("Mock batch completion", "ok")] * 3
