@@ -15,6 +15,8 @@ from genreg.draft import Array
 KINDS = ("disc", "square", "triangle", "ring")
 SIDE, FINE = 32, 4  # pixels, and points per pixel and axis that are averaged
 TRAIN, HELD = 6000, 1500
+RADIUS = (6, 11)  # of discs and rings, in pixels; the others have about the same area …
+REACH = 1.25  # … and a triangle's corners reach this many radii
 APART = 0.5  # the least distance of the two colors, each channel from 0 to 1
 
 
@@ -41,8 +43,9 @@ def drawn(count: int, *, seed: int) -> Shapes:
     """As many shapes, each kind alike."""
     chance = np.random.default_rng(seed)
     labels = chance.permutation(np.arange(count) % len(KINDS))
-    radius = chance.uniform(5, 11, count)
-    center = chance.uniform(radius[:, None] + 1, SIDE - 1 - radius[:, None], (count, 2))
+    radius = chance.uniform(*RADIUS, count)
+    margin = REACH * radius[:, None] + 1
+    center = chance.uniform(margin, SIDE - margin, (count, 2))
     angle = chance.uniform(0, 2 * np.pi, count)
     colors = _two_colors(chance, count)
     parts = [
@@ -68,7 +71,7 @@ def _pictures(labels: Array, radius: Array, center: Array, angle: Array, colors:
     kind = labels[:, None, None]
     inside = np.select(
         [kind == 0, kind == 1, kind == 2],
-        [away <= 1, np.maximum(abs(u), abs(v)) <= np.sqrt(0.5), (v <= 0.5) & (abs(u) * np.sqrt(3) - v <= 1)],
+        [away <= 1, np.maximum(abs(u), abs(v)) <= 0.85, (v <= REACH / 2) & (abs(u) * np.sqrt(3) - v <= REACH)],
         (away <= 1) & (away >= 0.55),
     )
     share = inside.reshape(len(labels), SIDE, FINE, SIDE, FINE).mean((2, 4))[..., None]

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from genreg_gan.config import Config
-from genreg_gan.dcgan import DcganDiscriminator, DcganGenerator
+from genreg_gan.dcgan import DcganDiscriminator, DcganGenerator, FromPoint, ToPoint
 from genreg_gan.model import discriminator, generator
 from genreg_gan.networks import Residual, bounded, coordinates
 
@@ -47,6 +47,14 @@ def test_dcgan_has_the_networks_of_pytorch_s_example(side):
         _, whole_g, whole_d = pair((64, 64, 3), classes=0, network="dcgan")
         assert sum(p.numel() for p in whole_g.parameters()) == 3_576_704
         assert sum(p.numel() for p in whole_d.parameters()) == 2_765_568
+
+
+def test_matrix_products_stand_for_the_convolutions_from_and_to_a_point():
+    z, x = torch.randn(3, 5, 1, 1), torch.randn(3, 6, 4, 4).contiguous(memory_format=torch.channels_last)
+    enter, leave = FromPoint(5, 6, 4, 1, 0, bias=False), ToPoint(6, 1, 4, 1, 0, bias=False)
+    torch.testing.assert_close(enter(z), nn.functional.conv_transpose2d(z, enter.weight))
+    torch.testing.assert_close(leave(x), nn.functional.conv2d(x, leave.weight))
+    assert enter(z).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_dcgan_normalizes_by_what_it_saw_when_it_generates():

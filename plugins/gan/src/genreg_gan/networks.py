@@ -97,18 +97,20 @@ class Labeled(nn.Module):
 
 
 class Score(nn.Module):
-    """h . E_y / sqrt(dim h) + linear(lrelu h): how real features look, and how much like their class."""
+    """h . E_y + linear(lrelu h): how real features look, and how much like their class; E is small at first."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
         self.linear = nn.Linear(SCORED, 1)
         self.embedding = nn.Embedding(classes, SCORED) if classes else None
+        if self.embedding is not None:
+            nn.init.normal_(self.embedding.weight, 0, 1 / math.sqrt(SCORED))
 
     def forward(self, h: Tensor, y: Tensor) -> Tensor:
         """h [n, SCORED], y [n] to [n]."""
         score: Tensor = self.linear(lrelu(h))[:, 0]
         if self.embedding is not None:
-            score = score + (h * self.embedding(y)).sum(1) / math.sqrt(SCORED)
+            score = score + (h * self.embedding(y)).sum(1)
         return score
 
 
