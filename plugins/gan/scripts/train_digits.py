@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 PLUGIN = Path(__file__).parents[1]
-SETTINGS = {"steps": 9000, "gamma": 0.3, "precision": "bf16", "store": "float16"}
+SETTINGS = {"steps": 6500, "gamma": 0.5, "precision": "bf16", "store": "float16"}
 
 if __name__ == "__main__":
     sys.path.insert(0, str(PLUGIN.parents[1] / "benchmarks"))

@@ -9,7 +9,7 @@ the generator a direct path to color. The class enters G by an embedding, and D 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -160,6 +160,7 @@ class ConvGenerator(nn.Module):
         self.convolutions = nn.ModuleList(nn.ConvTranspose2d(a, b, 4, 2, 1) for a, b in pairs)
         self.blocks = nn.ModuleList(Residual(partial(_convolution, width)) for width in widths[1:])
         self.tint = nn.Linear(shape.hidden, 2 * shape.channels) if shape.channels > 1 else None
+        he_([self.dense_1, self.dense_2, self.spread])
         he_(self.convolutions, 4)  # positions of each channel that meet in an output
         with torch.no_grad():
             self.convolutions[-1].weight.mul_(QUIET)  # type: ignore[operator]
@@ -199,6 +200,7 @@ class ConvDiscriminator(nn.Module):
         self.leave = nn.Linear(shape.hidden, SCORED)
         self.score = Score(shape.classes)
         he_(self.convolutions, 16)
+        he_([self.dense, self.leave, self.score.linear])
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """x [n, c, h, w], y [n] to scores [n]."""
@@ -230,16 +232,20 @@ def coordinates(x: Tensor) -> Tensor:
     return torch.stack(torch.meshgrid(y, x_, indexing="ij")).expand(len(x), -1, -1, -1)
 
 
-def he_(layers: nn.ModuleList, taps: int) -> None:
-    """N(0, 2 / fan-in) for convolutions where ``taps`` positions of each channel meet in an output, in place."""
+def he_(layers: Iterable[nn.Module], taps: int = 1) -> None:
+    """N(0, 2 / fan-in) for layers where ``taps`` positions of each channel meet in an output, in place.
+
+    With torch's own, smaller numbers the discriminator wins at once, and the pictures stay blobs.
+    """
     for layer in layers:
-        assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
+        assert isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
         assert layer.bias is not None
-        nn.init.normal_(layer.weight, 0, math.sqrt(2 / (taps * layer.in_channels)))
+        channels = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
+        nn.init.normal_(layer.weight, 0, math.sqrt(2 / (taps * channels)))
         nn.init.zeros_(layer.bias)
 
 
 def _convolution(width: int) -> nn.Module:
     layer = nn.Conv2d(width, width, 3, padding=1)
-    he_(nn.ModuleList([layer]), 9)
+    he_([layer], 9)
     return layer
