@@ -10,7 +10,8 @@ from torch import nn
 from genreg_gan.config import Config
 from genreg_gan.dcgan import DcganDiscriminator, DcganGenerator, FromPoint, ToPoint
 from genreg_gan.model import discriminator, generator
-from genreg_gan.networks import Residual, bounded, coordinates
+from genreg_gan.networks import Residual, bounded
+from genreg_torch.convolutions import coordinates
 
 
 def pair(shape, classes=3, seed=0, **settings):

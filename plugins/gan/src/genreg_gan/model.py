@@ -47,7 +47,10 @@ DISCRIMINATORS = {"mlp": MlpDiscriminator, "conv": ConvDiscriminator, "dcgan": D
 def shape_of(config: Config) -> Shape:
     """What the networks are built for."""
     height, width, channels = config.shape
-    return Shape(height, width, channels, config.classes, config.latents, config.width, config.hidden)
+    return Shape(
+        height=height, width=width, channels=channels, units=config.width,
+        classes=config.classes, latents=config.latents, hidden=config.hidden,
+    )  # fmt: skip
 
 
 def generator(config: Config) -> nn.Module:

@@ -9,7 +9,7 @@ the generator a direct path to color. The class enters G by an embedding, and D 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -19,53 +19,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from torch.nn.utils.parametrizations import spectral_norm
 
-SMALLEST = 4  # a convolutional stage halves the picture while its shorter side stays at least this
-LARGEST_WIDTH = 8  # the coarsest stages have at most this many times the finest one's channels
+from genreg_torch.convolutions import Stages, coordinates, he_
+
 EMBEDDED, SCORED = 32, 64  # numbers of a class in G; features that D scores
 QUIET = 0.3  # of He's deviation, for the generator's last layer
 
 lrelu = partial(F.leaky_relu, negative_slope=0.2)
 
 
-@dataclass(frozen=True)
-class Shape:
-    """What the networks are built for."""
+@dataclass(frozen=True, kw_only=True)
+class Shape(Stages):
+    """What the networks are built for; ``units`` are channels at the picture's size, or the MLP's width."""
 
-    height: int
-    width: int
-    channels: int
     classes: int  # 0: no label
     latents: int
-    units: int  # channels at the picture's size, or the MLP's width
     hidden: int = 256  # of the dense layers beside the convolutions
-
-    @property
-    def pixels(self) -> int:
-        """The number of values in a picture."""
-        return self.height * self.width * self.channels
-
-    @property
-    def stages(self) -> int:
-        """How often convolutions halve the picture."""
-        return max(1, round(math.log2(max(min(self.height, self.width), 2 * SMALLEST) / SMALLEST)))
-
-    @property
-    def widths(self) -> list[int]:
-        """The channels after each stage of the discriminator."""
-        return [self.units * min(2**stage, LARGEST_WIDTH) for stage in range(self.stages)]
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns after the last stage, the picture padded to a multiple."""
-        unit = 2**self.stages
-        return -(-self.height // unit), -(-self.width // unit)
-
-    @property
-    def padding(self) -> tuple[int, int, int, int]:
-        """Left, right, top and bottom pixels that make the picture a multiple."""
-        rows, columns = (side * 2**self.stages for side in self.grid)
-        down, right = rows - self.height, columns - self.width
-        return right // 2, right - right // 2, down // 2, down - down // 2
 
 
 class Residual(nn.Module):
@@ -160,6 +128,7 @@ class ConvGenerator(nn.Module):
         self.convolutions = nn.ModuleList(nn.ConvTranspose2d(a, b, 4, 2, 1) for a, b in pairs)
         self.blocks = nn.ModuleList(Residual(partial(_convolution, width)) for width in widths[1:])
         self.tint = nn.Linear(shape.hidden, 2 * shape.channels) if shape.channels > 1 else None
+        # with torch's own, smaller numbers the discriminator wins at once, and the pictures stay blobs
         he_([self.dense_1, self.dense_2, self.spread])
         he_(self.convolutions, 4)  # positions of each channel that meet in an output
         with torch.no_grad():
@@ -224,25 +193,6 @@ def bounded(discriminator: nn.Module) -> nn.Module:
                 nn.init.normal_(module.weight, 0, 0.02)
             spectral_norm(module)
     return discriminator
-
-
-def coordinates(x: Tensor) -> Tensor:
-    """Two further channels for x [n, c, h, w], row and column from -1 to 1: [n, 2, h, w]."""
-    y, x_ = (torch.linspace(-1, 1, side, dtype=x.dtype, device=x.device) for side in x.shape[2:])
-    return torch.stack(torch.meshgrid(y, x_, indexing="ij")).expand(len(x), -1, -1, -1)
-
-
-def he_(layers: Iterable[nn.Module], taps: int = 1) -> None:
-    """N(0, 2 / fan-in) for layers where ``taps`` positions of each channel meet in an output, in place.
-
-    With torch's own, smaller numbers the discriminator wins at once, and the pictures stay blobs.
-    """
-    for layer in layers:
-        assert isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
-        assert layer.bias is not None
-        channels = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
-        nn.init.normal_(layer.weight, 0, math.sqrt(2 / (taps * channels)))
-        nn.init.zeros_(layer.bias)
 
 
 def _convolution(width: int) -> nn.Module:

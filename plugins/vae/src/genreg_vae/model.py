@@ -37,8 +37,9 @@ def network(config: Config) -> Vae:
     """Encoder and decoder for the config's pictures, freshly initialized."""
     height, width, channels = config.shape
     shape = Shape(
-        height, width, channels, config.classes, config.latents, LIKELIHOODS[config.likelihood].parameters,
-        config.width, config.hidden, config.dropout, config.dropout / 2,
+        height=height, width=width, channels=channels, units=config.width, classes=config.classes,
+        latents=config.latents, parameters=LIKELIHOODS[config.likelihood].parameters, hidden=config.hidden,
+        encoder_dropout=config.dropout, decoder_dropout=config.dropout / 2,
     )  # fmt: skip
     return Vae(shape, convolutional=config.convolutional, one_sigma=config.likelihood == "gaussian")
 
