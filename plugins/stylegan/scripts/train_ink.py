@@ -22,7 +22,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
-from genreg_gan.objectives import ADVERSARIAL, made_seen, real_seen, squared_slope
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
@@ -32,6 +31,7 @@ from genreg.draft import Array, Batch
 from genreg.images import contact_sheet, encode, images, pixels
 from genreg.offers import pin_files
 from genreg.random import Stream, normal, uniform
+from genreg_gan.objectives import ADVERSARIAL, made_seen, real_seen, squared_slope
 from genreg_stylegan.config import Discriminator, Stylegan2Config, columns
 from genreg_stylegan.discriminator import Critic
 from genreg_stylegan.stylegan2 import Generator2
