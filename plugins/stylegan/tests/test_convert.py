@@ -578,6 +578,10 @@ STORAGES = {
         ("storage", torch.FloatStorage, "0", "cpu", 5),
         "its member x/data/0 is missing, or has another length",
     ),
+    "shorter than its bytes": (
+        ("storage", torch.FloatStorage, "0", "cpu", 3),
+        "its member x/data/0 is missing, or has another length",
+    ),
     "not there": (
         ("storage", torch.FloatStorage, "1", "cpu", 4),
         "its member x/data/1 is missing, or has another length",
@@ -597,7 +601,7 @@ STORAGES = {
 @pytest.mark.parametrize("what", STORAGES)
 def test_a_storage_that_is_none_is_refused(tmp_path, what):
     storage, message = STORAGES[what]
-    assert message in refusal(zipped(tmp_path / "x.pt", {"a": tensor(storage)}))
+    assert message in refusal(zipped(tmp_path / "x.pt", {"a": tensor(storage, shape=(3,))}))
 
 
 def test_a_storage_of_two_types_is_refused(tmp_path):

@@ -12,7 +12,7 @@ import torch
 from scipy.signal import firwin
 from scipy.special import j1
 
-from genreg_stylegan import painting
+from genreg_stylegan import painting, painting3
 from genreg_stylegan.config import Discriminator, Stylegan2Config, Stylegan3Config
 from genreg_stylegan.discriminator import Critic, minibatch_deviation
 from genreg_stylegan.layers import binomial, downsampled, upsampled
@@ -170,6 +170,20 @@ def test_strips_make_the_same_picture(name, strip, monkeypatch):
     assert far(made, literal(name, ws.double().numpy())) < 2e-6
     alone = next(painter(ws[1:2], None, None))
     assert far(made[1], alone) < 1e-6
+
+
+@pytest.mark.parametrize("strip", [1, 60_000, 1 << 23])
+@pytest.mark.parametrize("name", [name for name in GENERATORS if "3" in name])
+def test_strips_of_stylegan3_make_the_same_picture_in_each_place(name, strip, monkeypatch):
+    monkeypatch.setattr(painting3, "STRIP_BYTES", strip)
+    config, (generator, _) = GENERATORS[name], filled(name)
+    ws = some_ws(config)
+    moved = np.stack([inverse_place(np.array([0.1, -0.2]), 30.0), inverse_place(np.array([-0.3, 0.05]), -70.0)])
+    painter = painting3.painter3(deepcopy(generator).synthesis, torch.device("cpu"), torch.float32)
+    made = torch.stack(list(painter(ws.float(), None, torch.from_numpy(moved).float())))
+    wanted = np.concatenate([literal(name, ws[i : i + 1].numpy(), transform=moved[i]) for i in range(2)])
+    assert far(made, wanted) < 1e-5
+    assert far(next(painter(ws.float(), None, None)), literal(name, ws[:1].numpy())[0]) < 1e-5
 
 
 def test_strips_take_noise_row_by_row(monkeypatch):

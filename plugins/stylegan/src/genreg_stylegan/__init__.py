@@ -49,7 +49,7 @@ def genreg_models() -> list[ModelFamily]:
             columns=columns,
             conditions=label_condition,
             load=load2,
-            batch=4,
+            batch=1,  # a picture at a time: progress is told for each, and no row sees another
             tolerance=0.005,
         ),
         ModelFamily(
@@ -62,7 +62,7 @@ def genreg_models() -> list[ModelFamily]:
             columns=columns,
             conditions=conditions3,
             load=load3,
-            batch=4,
+            batch=1,  # a picture at a time: progress is told for each, and no row sees another
             tolerance=0.005,
         ),
     ]

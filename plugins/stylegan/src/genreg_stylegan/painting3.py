@@ -38,7 +38,7 @@ def painter3(synthesis: Synthesis, device: torch.device, dtype: torch.dtype) -> 
 
 def in_strips(synthesis: Synthesis, ws: Tensor, transform: Tensor | None) -> Tensor:
     """One picture [c, R, R] of ws [1, num_ws, w_dim] and a transform [1, 3, 3]."""
-    x = synthesis.input(ws[:, 0], transform).contiguous(memory_format=torch.channels_last)
+    x: Tensor = synthesis.input(ws[:, 0], transform).contiguous(memory_format=torch.channels_last)
     for number, conv in enumerate(synthesis.convs, 1):
         x = painted(conv, x, ws[:, number])
     return x[0] * synthesis.config.output_scale
