@@ -214,6 +214,16 @@ def test_the_cost_is_reported_and_kept(server, tmp_path):
     assert json.loads((tmp_path / "out.csv.recipe.json").read_text("utf-8"))["used"]["cost"] == pytest.approx(cost)
 
 
+def test_shards_are_put_together_with_what_they_used(server, tmp_path):
+    for number in (1, 2):
+        run = ("run", "openai-text", "Hi", "-n", 5, "--seed", 1, "--shard", f"{number}/2", "-o", f"{number}.csv")
+        cli(*run, cwd=tmp_path)
+    cli("concat", "1.csv", "2.csv", "-o", "all.csv", cwd=tmp_path)
+    assert len(table((tmp_path / "all.csv").read_text("utf-8"))) == 5
+    used = json.loads((tmp_path / "all.csv.recipe.json").read_text("utf-8"))["used"]
+    assert (used["requests"], used["outcomes"], used["api"]) == (5, {"ok": 5}, "chat")
+
+
 def test_a_budget_is_never_exceeded_and_a_larger_one_goes_on(server, tmp_path):
     prompts = "".join(f"prompt {number}\n" for number in range(40))
     common = ("run", "openai-text", "-", "-o", "out.csv", "--seed", 1, "--option", "price=[1000,1000]")
