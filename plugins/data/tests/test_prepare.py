@@ -12,6 +12,7 @@ import numpy as np
 import pandas
 import pyarrow as pa
 import pytest
+from PIL import Image
 from sklearn.preprocessing import StandardScaler
 
 from genreg.cli import main
@@ -141,6 +142,25 @@ def test_what_comes_after_the_split_is_fitted_on_train_alone(here):
     prepare(Order("rows.csv", ["split:part=part", "fillna:columns=x", "minmax"]), Path("out"), silent)
     found = {part: table(Path(f"out/{part}.parquet"))["x"].to_pylist() for part in ("train", "validation", "test")}
     assert found == {"train": [0.0, 1.0, 0.5], "validation": [0.5], "test": [49.5]}
+
+
+def test_images_are_prepared_with_broken_ones_named_or_refused(here):
+    for name, seed in (("a/0.png", 0), ("a/1.png", 1), ("b/0.png", 2), ("b/copy.png", 0), ("b/near.jpg", 1)):
+        noise = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        Path("photos", name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise).resize((40, 30)).save(Path("photos", name))
+    Path("photos/a/broken.png").write_bytes(b"\x89PNG and no more")
+    steps = ["dedupe:columns=image", "nearimage:distance=6", "channels"]
+    made = prepare(Order("photos", steps), Path("out"), silent)
+    assert [one["rows"]["train"]["after"] for one in made["report"]] == [4, 3]
+    assert (made["labels"], [*made["skipped"]]) == ({"train": {"a": 2, "b": 1}}, ["photos/a/broken.png"])
+    (mapped,) = open_source("out/train.parquet", LOADERS).batches(size=9)
+    whole = open_source("photos", LOADERS, "images:broken=skip")
+    pixels = np.concatenate([batch.column("image").to_numpy_ndarray() for batch in whole.batches(size=9)])
+    found = read_maps("out").undo(mapped).column("image").to_numpy_ndarray()
+    np.testing.assert_array_equal(found, pixels[:3])
+    with pytest.raises(DataError, match=r"^photos/a/broken.png: a damaged image "):
+        prepare(Order("photos", steps, strict=True), Path("strict"), silent)
 
 
 # ---- the manifest ----
