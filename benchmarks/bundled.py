@@ -55,6 +55,7 @@ def arguments(plugin: Path, name: str) -> argparse.ArgumentParser:
     ask = argparse.ArgumentParser(description=f"Train {name}")
     ask.add_argument("--seed", type=int, default=0)
     ask.add_argument("--out", type=Path, default=home(plugin, name))
+    ask.add_argument("--resume", action="store_true", help="go on with a run that was interrupted")
     return ask
 
 
@@ -75,8 +76,8 @@ def train_bundled(
         path = Path(folder) / f"{name}.parquet"
         pq.write_table(table, path)
         genreg.train(
-            family, data=path, label=label, split="100", seed=asked.seed, out=asked.out, force=True,
-            settings=settings, options={"device": "cpu"},
+            family, data=path, label=label, split="100", seed=asked.seed, out=asked.out,
+            force=True, resume=asked.resume, settings=settings, options={"device": "cpu"},
         )  # fmt: skip
     print(f"{time.process_time() - began:.0f} CPU seconds")
     with (asked.out / "README.md").open("a", encoding="utf-8") as card:
