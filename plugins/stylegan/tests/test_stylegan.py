@@ -17,6 +17,7 @@ from genreg_stylegan import model as models
 from genreg_stylegan.config import Stylegan2Config, Stylegan2Options, Stylegan3Config, StyleganOptions, columns
 from genreg_stylegan.discriminator import Critic
 from genreg_stylegan.model import bytes_needed, generator_of, load2, load_discriminator, refuse_too_large
+from genreg_torch.memory import spelled
 from genreg_torch.weights import tensors_of
 
 SMALL: dict = {"z_dim": 8, "w_dim": 8, "mapping_layers": 2, "resolution": 32, "channel_base": 128, "channel_max": 8}
@@ -213,17 +214,23 @@ def test_the_model_says_which_layers_paint_what_and_what_a_run_takes(loaded):
     assert plan["memory"].endswith("for weights and one picture")
 
 
-def test_memory_is_bounded_and_refused_before_it_is_taken():
-    large = Stylegan2Config(resolution=1024)
-    assert bytes_needed(large, "float32", 30_000_000) < 600e6
-    assert bytes_needed(large, "bfloat16", 30_000_000) < bytes_needed(large, "float32", 30_000_000)
-    cpu = torch.device("cpu")
-    refuse_too_large(1000, cpu, 32)
-    with pytest.raises(UsageError) as raised:
-        refuse_too_large(10**18, cpu, 4096)
-    message = str(raised.value)
-    assert message.startswith("a picture of 4096 x 4096 takes 1000000000.0 GB with the weights, and cpu has ")
-    assert message.endswith(" free: --option dtype=bfloat16 takes about half of a picture's share")
+def test_memory_is_bounded_and_refused_before_it_is_taken(monkeypatch):
+    large, count, cpu = Stylegan2Config(resolution=1024), 30_000_000, torch.device("cpu")
+    whole, half = (bytes_needed(large, dtype, count) for dtype in ("float32", "bfloat16"))
+    assert half < whole < 600e6
+    assert models.memory_of(cpu) > 1e6
+    monkeypatch.setattr(models, "memory_of", lambda _: whole)
+    refuse_too_large(large, "float32", count, cpu)
+    asked = "a picture of 1024 x 1024 takes"
+    monkeypatch.setattr(models, "memory_of", lambda _: half + 1)
+    message = refusal(refuse_too_large, large, "float32", count, cpu)
+    have = f"with the weights, and cpu has {spelled(half + 1)}"
+    assert message == f"{asked} {spelled(whole)} {have}: --option dtype=bfloat16 takes {spelled(half)}"
+    monkeypatch.setattr(models, "memory_of", lambda _: 1000)
+    for dtype, needed in (("float32", whole), ("bfloat16", half)):
+        message = refusal(refuse_too_large, large, dtype, count, cpu)
+        way = "end other programs, or take a device that has more"
+        assert message == f"{asked} {spelled(needed)} with the weights, and cpu has 1.0 kB: {way}"
 
 
 # ---- what is refused ----

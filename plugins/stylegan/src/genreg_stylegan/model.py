@@ -224,7 +224,7 @@ def _loaded(
         raise UsageError("dtype=float16 overflows in a StyleGAN: take float32 or bfloat16")
     device = device_of(options.device)
     count = sum(int(np.prod(shape)) for shape, _ in weights.header.values())
-    refuse_too_large(bytes_needed(config, options.dtype, count), device, config.resolution)
+    refuse_too_large(config, options.dtype, count, device)
     made: Generator2 | Generator3 = load_into(lambda: generator_of(config), weights, device=device)
     return made.to(memory_format=torch.channels_last), device  # type: ignore[call-overload]
 
@@ -256,14 +256,28 @@ def bytes_needed(config: Config, dtype: str, weights: int) -> int:
     return painting3.bytes_needed(config, kind, weights)
 
 
-def refuse_too_large(needed: int, device: torch.device, resolution: int) -> None:
-    """Raise UsageError where weights and one picture do not fit into the memory that is free."""
-    free = free_bytes(device)
-    if needed > free:
-        raise UsageError(
-            f"a picture of {resolution} x {resolution} takes {spelled(needed)} with the weights, and {device} has "
-            f"{spelled(free)} free: --option dtype=bfloat16 takes about half of a picture's share"
-        )
+def refuse_too_large(config: Config, dtype: str, weights: int, device: torch.device) -> None:
+    """Raise UsageError where weights and one picture do not fit into the memory that there is, with what would."""
+    needed, room = bytes_needed(config, dtype, weights), memory_of(device)
+    if needed <= room:
+        return
+    smaller = bytes_needed(config, "bfloat16", weights)
+    less = f"--option dtype=bfloat16 takes {spelled(smaller)}"
+    way = less if smaller < min(needed, room) else "end other programs, or take a device that has more"
+    raise UsageError(
+        f"a picture of {config.resolution} x {config.resolution} takes {spelled(needed)} with the weights, and "
+        f"{device} has {spelled(room)}: {way}"
+    )
+
+
+def memory_of(device: torch.device) -> int:
+    """Bytes that can be had on the device; on Linux what files lie in counts too, for it is given back."""
+    about = Path("/proc/meminfo")
+    if device.type == "cpu" and about.is_file():
+        lines = dict(line.split(":", 1) for line in about.read_text("utf-8").splitlines() if ":" in line)
+        if "MemAvailable" in lines:
+            return int(lines["MemAvailable"].split()[0]) * 1024
+    return free_bytes(device)
 
 
 def load_discriminator(folder: str | Path, *, device: str = "cpu") -> Critic:
