@@ -30,10 +30,11 @@ import torch
 from genreg.data import Source
 from genreg.images import images
 from genreg_torch.loop import Training, adam, train
+from genreg_torch.pixels import rows_of
 from genreg_torch.turn import Objective
 from genreg_vae.config import Config
 from genreg_vae.model import network
-from genreg_vae.training import loss, rows_of
+from genreg_vae.training import loss
 
 ROUNDS = 4
 CASES: dict[str, dict[str, Any]] = {

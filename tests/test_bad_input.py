@@ -47,8 +47,8 @@ FILES: dict[str, tuple[bytes | str, str]] = {  # name -> content, and what train
     "mixed.jsonl": ('{"x": 1, "kind": "a"}\n{"x": "b", "kind": "a"}\n', "mixed.jsonl line 2: column x holds numbers and text"),
     "bad.parquet": (GOOD, "bad.parquet is damaged, or not Parquet: "),
     "bad.arrow": (GOOD, "bad.arrow is damaged, or not Arrow IPC: "),
-    "data.xlsx": ("PK", "the suffix .xlsx has no loader; there are: .arrow, .csv, "),
-    "data": (GOOD, "a name without suffix has no loader; there are: .arrow, .csv, "),
+    "data.xlsx": ("PK", "the suffix .xlsx has no loader; there are: .arrow, "),
+    "data": (GOOD, "a name without suffix has no loader; there are: .arrow, "),
 }  # fmt: skip
 
 

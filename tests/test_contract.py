@@ -780,6 +780,33 @@ def test_a_bare_name_is_the_column_and_an_at_sign_names_the_control(name):
     }
 
 
+@pytest.mark.parametrize(
+    ("text", "filled"),
+    [
+        ("{name} of {home town}", ["李白 of 碎叶", "Ada of "]),
+        ("{{name}} {name}{name}", ["{name} 李白李白", "{name} AdaAda"]),
+        ('{"a": {"b": { name }}} {0} {name}', ['{"a": {"b": { name }}} {0} 李白', '{"a": {"b": { name }}} {0} Ada']),
+    ],
+)
+def test_a_template_takes_the_cells_of_its_row_and_their_columns_pass_through(text, filled):
+    table = pa.table({"name": ["李白", "Ada"], "home town": ["碎叶", None]})
+    used = [name for name in table.column_names if f"{{{name}}}" in text.replace("{{", "")]
+    found = read_given(CASES["oracle"].form, table.select(used), {"prompt": text}, {})
+    assert found.batch.column("prompt").to_pylist() == filled
+    assert found.passed.schema.names == used
+
+
+def test_a_template_names_columns_that_are_there_and_without_a_table_braces_are_text():
+    form, table = CASES["oracle"].form, pa.table({"name": ["Ada"]})
+    why = "the file has no column nam; did you mean name? (for braces in the text, write {{nam}})"
+    with pytest.raises(UsageError) as raised:
+        read_given(form, table, {"prompt": "{nam}"}, {})
+    assert str(raised.value) == f"--given prompt={{nam}}: {why}"
+    with pytest.raises(UsageError, match="the column name: there is no condition name"):
+        read_given(form, table, {"prompt": "{{name}}"}, {})
+    assert read_given(form, None, {"prompt": "{{nam}} {x}"}, {}).batch.column("prompt")[0].as_py() == "{{nam}} {x}"
+
+
 def test_the_outcome_of_a_stream_gives_way_to_a_column_of_that_name(tmp_path):
     assert CASES["weather"].form.samples(streams=False).names == ["temperature", "outcome", "station"]
     made = CASES["forecast"].table(seeds(N), folder=tmp_path)

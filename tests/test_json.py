@@ -80,6 +80,11 @@ ASKED = {  # heading -> commands that have that shape
     "genreg pull NAME… --json": ["pull hf://genreg/iris --json", "pull nb-iris nb-penguins --json"],
     "genreg verify NAME… --json": ["verify nb-iris mine --json"],
     "genreg push FOLDER ORG/REPO --json": ["push folder genreg/new --license mit --json", "push folder genreg/new --license mit --dry-run --json"],
+    "genreg data inspect SOURCE --json": ["data inspect x.csv --json", "data inspect x.csv --label species --json"],
+    "genreg data prepare SOURCE -o FOLDER --json": [
+        "data prepare x.csv --steps dedupe --steps split --steps minmax --force -o parts --json",
+        "data prepare --manifest parts --json",
+    ],
     "genreg add NAME FOLDER --json": ["add new folder --json", "add nb-iris folder --force --json"],
     "genreg remove NAME --json": ["remove mine --json"],
     "genreg plugins --json": ["plugins --json"],

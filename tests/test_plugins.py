@@ -206,5 +206,8 @@ def test_a_plugins_verb_is_imported_when_it_is_called(distribution, genreg):
     done = genreg("sad")
     assert done.code == 2
     assert done.line == "sad of genreg-verb is broken: ModuleNotFoundError: No module named 'nowhere_to_be_found'"
+    distribution("genreg-both", points="[genreg.commands]\ngreet = genreg_verb.verb\n")
+    assert genreg("greet").out == "greetings\n"  # two distributions may share a verb of a third
+    assert genreg("--help").out.count("  greet") == 1
     distribution("genreg-verbs", points="[genreg.commands]\ngreet = genreg_verbs\n")
-    assert genreg("greet").line == "the verb greet is claimed by genreg-verb and by genreg-verbs"
+    assert genreg("greet").line == "the verb greet is claimed by genreg-both and by genreg-verb and by genreg-verbs"

@@ -16,6 +16,7 @@ from genreg.draft import Done, Draft, Piece
 from genreg.errors import PluginError
 from genreg.form import Form
 from genreg.generate import generate
+from genreg.printing import Live
 from genreg.samplers import interpolate
 from genreg.specs import Condition, Sampler
 from genreg.stream import OUTCOMES
@@ -198,3 +199,22 @@ def test_what_a_stream_raises_is_raised_after_the_rows_that_were_ready():
     assert next(found).num_rows == 2
     with pytest.raises(OSError, match="no network"):
         next(found)
+
+
+# ---- pieces for people ----
+
+
+def test_a_watcher_sees_the_pieces_of_the_row_that_comes_next_alone():
+    seen: list[str] = []
+    events = [Piece(1, "early"), Piece(0, "a"), done(0, 0), Piece(1, "b"), Piece(0, "late"), done(1, 1)]
+    run(Script(events), 2, watch=seen.append)
+    assert seen == ["a", "b"]
+
+
+def test_text_on_a_terminal_is_printed_once_and_harmless(capsys):
+    live = Live.of(pa.schema([pa.field("n", pa.int64()), pa.field("text", pa.string())]))
+    live.watch("落叶\x1b[2J")
+    rows = pa.RecordBatch.from_pydict({"text": ["落叶\x1b[2J\tend", None, "second"]})
+    assert list(live.print_rows(iter([rows]))) == [rows]
+    assert capsys.readouterr().out == "落叶 [2J\tend\n\nsecond\n"
+    assert Live.of(pa.schema([pa.field("n", pa.int64())])) is None

@@ -232,10 +232,11 @@ def locate(name: str, registry: Registry, *, offline: bool = False) -> tuple[str
         entry = registry.entry(name)
         if not entry.weights:
             return name, entry, None
-        own = f"genreg add {name} {shlex.quote(entry.weights)} --force names it as it is now"
-        mend = {"mend": own} if entry.origin == user_file() else {}
+        mend: dict[str, Any] = {}
         if entry.weights.startswith("hf://"):
             mend = {"mend": f"genreg pull {name}"}
+        elif entry.origin == user_file():
+            mend = {"mend": f"genreg add {name} {shlex.quote(entry.weights)} --force names it as it is now"}
         files: dict[str, Any] = {"base": Path(entry.origin).parent, "files": entry.files, "offline": offline}
         return name, entry, resolve(entry.weights, **files, **mend)
     if name.startswith("hf://"):

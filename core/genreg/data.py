@@ -344,7 +344,7 @@ def _whole_numbers(column: Any, want: pa.DataType) -> Any:
 
 def untimed(column: Any) -> Any:
     """Dates and times as the whole numbers that they are held as; other columns as they are."""
-    if not pa.types.is_temporal(column.type):
+    if not pa.types.is_temporal(column.type) or pa.types.is_interval(column.type):
         return column
     return column.cast(pa.int32() if column.type.bit_width == 32 else pa.int64())
 
@@ -466,10 +466,11 @@ def assign_parts(
         hashes.append(row_hashes(batch, chosen, seed))
         if label and not group:
             classes.append(row_hashes(batch, [label], 0))
-    hashed = np.concatenate(hashes) if hashes else np.empty(0, np.uint64)
     bounds = np.cumsum([shares.get(part, 0.0) for part in PARTS])[:-1]
-    if len(hashed) >= EXACT_SHARES_BELOW:
-        return np.searchsorted(bounds, (hashed >> 11) * 2.0**-53, side="right").astype(np.int8)
+    if sum(map(len, hashes)) >= EXACT_SHARES_BELOW:  # batch by batch: 9 bytes a row are held
+        below = [np.searchsorted(bounds, (own >> 11) * 2.0**-53, side="right").astype(np.int8) for own in hashes]
+        return np.concatenate([np.empty(0, np.int8), *below])
+    hashed = np.concatenate(hashes) if hashes else np.empty(0, np.uint64)
     parts = np.zeros(len(hashed), np.int8)
     labels = np.concatenate(classes) if classes else np.zeros(len(hashed), np.uint64)
     _, unit = np.unique(hashed, return_inverse=True)

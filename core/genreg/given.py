@@ -140,7 +140,7 @@ class Template(list[str]):
     """A value that a table has filled in, one text per row."""
 
 
-PLACE = re.compile(r"(\{\{|\}\}|\{[^\W\d][\w .-]*\})")  # of a column, in braces; a doubled brace is a brace
+PLACE = re.compile(r"(\{\{[^\W\d][\w .-]*\}\}|\{[^\W\d][\w .-]*\})")  # {column}; {{column}} is text in braces
 
 
 def filled_in(values: Mapping[str, Any], table: Batch, used: set[str]) -> tuple[dict[str, Any], set[str]]:
@@ -150,18 +150,18 @@ def filled_in(values: Mapping[str, Any], table: Batch, used: set[str]) -> tuple[
     """
     filled = dict(values)
     for name, value in values.items():
-        places = PLACE.findall(value) if isinstance(value, str) else []
-        columns = list(dict.fromkeys(place[1:-1] for place in places if len(place) > 2))
+        parts = PLACE.split(value) if isinstance(value, str) else []
+        columns = list(dict.fromkeys(part[1:-1] for part in parts[1::2] if not part.startswith("{{")))
         for column in columns:
             if column not in table.schema.names:
-                close = f"{did_you_mean(column, table.schema.names)} (for braces in the text, write {{{{ }}}})"
-                raise UsageError(f"{_asked(name, value)}: the file has no column {column}{close}")
-        if columns:
-            filled[name], parts = Template(), PLACE.split(value)
-            for row in table.select(columns).to_pylist():
+                close = did_you_mean(column, table.schema.names)
+                why = f"the file has no column {column}{close} (for braces in the text, write {{{{{column}}}}})"
+                raise UsageError(f"{_asked(name, value)}: {why}")
+        if len(parts) > 1:
+            whole, filled[name] = {part: part[1:-1] for part in parts[1::2]}, Template()
+            for row in table.select(columns).to_pylist() if columns else [{}] * table.num_rows:
                 cells = {f"{{{key}}}": "" if cell is None else str(cell) for key, cell in row.items()}
-                cells |= {"{{": "{", "}}": "}"}
-                filled[name].append("".join(cells.get(part, part) for part in parts))
+                filled[name].append("".join((whole | cells).get(part, part) for part in parts))
         used = used.union(columns)
     return filled, used
 

@@ -17,6 +17,7 @@ from genreg.errors import UsageError
 from genreg.files import new_file, new_folder, refuse_existing
 from genreg.images import BESIDE, LABELS, SUFFIXES, as_tag, as_they_are, each_image, image_columns
 from genreg.loading import is_folder, writer_of
+from genreg.schemafile import beside
 from genreg.sequences import named_by, spread, spread_schema
 from genreg.specs import DataLoader
 from genreg.wide import padded, width
@@ -46,6 +47,8 @@ def write(
     batches, schema = as_in_data(batches, schema, names)
     with new_folder(target, replace=force) if is_folder(path) else new_file(target, force=force) as temporary:
         writer(batches, schema, temporary, **{name: value for name, value in about.items() if name in known})
+    if force:
+        beside(target).unlink(missing_ok=True)  # it told of what was replaced
 
 
 def as_in_data(batches: Iterable[Batch], schema: pa.Schema, names: Array | None) -> tuple[Iterable[Batch], pa.Schema]:

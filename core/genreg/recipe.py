@@ -89,6 +89,18 @@ def spell_seeds(seeds: Seeds) -> str:
     return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)
 
 
+def summed(parts: Sequence[Any]) -> Any:
+    """What several runs used together: numbers are added, mappings key by key; anything else is as the first has it.
+
+    >>> summed([{"cost": 1.5, "host": "x", "outcomes": {"ok": 2}}, {"cost": 1, "host": "x", "outcomes": {"failed": 1}}])
+    {'cost': 2.5, 'host': 'x', 'outcomes': {'ok': 2, 'failed': 1}}
+    """
+    if isinstance(parts[0], Mapping):
+        names = dict.fromkeys(name for part in parts for name in part)
+        return {name: summed([part[name] for part in parts if name in part]) for name in names}
+    return sum(parts) if isinstance(parts[0], (int, float)) else parts[0]
+
+
 def versions(plugin: str | None) -> dict[str, str]:
     """The versions that a sample depends on."""
     names = [name for name in (plugin, "numpy", "pyarrow") if name and name != "genreg-core"]

@@ -11,7 +11,7 @@ from genreg.errors import DataError, UsageError
 from genreg.files import new_file, refuse_existing
 from genreg.loading import open_source
 from genreg.outputs import write
-from genreg.recipe import Recipe, read_recipe, write_recipe
+from genreg.recipe import Recipe, read_recipe, summed, write_recipe
 from genreg.specs import DataLoader
 
 LINES = {".csv": True, ".tsv": True, ".jsonl": False, ".ndjson": False, ".txt": False}  # whether a head comes first
@@ -70,7 +70,7 @@ def _whole(paths: Sequence[Path]) -> Recipe:
     for path, recipe in zip(paths, recipes, strict=True):
         if recipe.shard is None:
             raise UsageError(f"{path} is no shard, but all of a run")
-        if replace(recipe, shard=recipes[0].shard) != recipes[0]:
+        if recipe.differs(replace(recipes[0], shard=recipe.shard)):
             raise UsageError(f"{path} is no shard of the run that made {paths[0]}")
     count = parse_shard(str(recipes[0].shard))[1]
     there, wanted = [recipe.shard for recipe in recipes], [f"{number}/{count}" for number in range(1, count + 1)]
@@ -82,7 +82,7 @@ def _whole(paths: Sequence[Path]) -> Recipe:
             else "name each once, in order"
         )
         raise UsageError(f"these are the shards {', '.join(map(str, there))} of {count}: {way}")
-    return replace(recipes[0], shard=None)
+    return replace(recipes[0], shard=None, used=summed([recipe.used for recipe in recipes]))
 
 
 def _concat_lines(paths: Sequence[Path], out: Path, *, has_head: bool, force: bool) -> None:

@@ -205,6 +205,17 @@ def test_what_is_there_is_not_overwritten_unasked(convert, tmp_path):
     assert err == "genreg: none.csv: there is no such file\n"
 
 
+def test_a_file_that_is_replaced_takes_its_schema_along(convert, capsys, tmp_path):
+    (tmp_path / "a.csv").write_text("species\n1\n")
+    convert("a.csv", "-o", "b.csv")
+    assert (tmp_path / "b.csv.schema.json").is_file()
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "nb-iris", "-n", "2", "--seed", "0", "-o", "b.csv", "--force"])
+    assert not ended.value.code, capsys.readouterr().err
+    assert not (tmp_path / "b.csv.schema.json").exists()
+    assert whole("b.csv").num_columns == 5
+
+
 def test_a_failed_conversion_leaves_nothing(convert, tmp_path):
     (tmp_path / "a.csv").write_text("a,b\n1,2\n" * 1000 + "3\n")
     _, err = convert("a.csv", "-o", "b.parquet", code=2)

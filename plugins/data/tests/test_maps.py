@@ -17,7 +17,7 @@ from genreg.data import Source, conform, noted, with_column
 from genreg.errors import CheckpointError, DataError, UsageError
 from genreg.images import images
 from genreg.plugins import load_plugins
-from genreg.preprocess import Chain, fit_steps, restore_chain
+from genreg.preprocess import Chain, fit_steps, minmax, restore_chain, standardize
 from genreg_data.maps import channels, log, onehot, ordinal, quantile, robust
 from genreg_data.sketch import EXACT, Quantiles
 
@@ -173,10 +173,19 @@ STRANGE = {
     "list": pa.array([[1.0]]),
     "struct": pa.array([{"a": 1}]),
     "string": pa.array(["x"]),
+    "interval": pa.array([pa.MonthDayNano([1, 2, 3])]),
+    "large decimal": pa.array([1], pa.decimal256(40, 2)),
+    "fixed binary": pa.array([b"ab"], pa.binary(2)),
+    "large binary": pa.array([b"a"], pa.large_binary()),
+    "large list": pa.array([[1]], pa.large_list(pa.int64())),
+    "fixed list": pa.array([[1.0, 2.0]], pa.list_(pa.float64(), 2)),
+    "map": pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64())),
+    "null": pa.nulls(1),
+    "pixels": images(np.zeros((1, 2, 2), np.uint8)),
 }
 
 
-@pytest.mark.parametrize("step", [robust, quantile])
+@pytest.mark.parametrize("step", [robust, quantile, standardize, minmax])
 @pytest.mark.parametrize("kind", STRANGE)
 def test_every_other_type_is_refused_by_name(kind, step):
     column = STRANGE[kind]
@@ -198,7 +207,7 @@ def test_whole_numbers_that_float64_cannot_hold_are_refused_by_name(column, step
         find(step).fit(train({"x": column}), columns=["x"])
 
 
-@pytest.mark.parametrize("kind", ["decimal", "binary", "list", "struct"])
+@pytest.mark.parametrize("kind", sorted(STRANGE.keys() - {"string", "pixels"}))
 def test_what_is_no_category_is_refused_by_name(kind):
     message = r"^--preprocess onehot: column x holds .*: categories are text, whole numbers, yes/no$"
     with pytest.raises(DataError, match=message):

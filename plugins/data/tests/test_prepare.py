@@ -12,6 +12,7 @@ import numpy as np
 import pandas
 import pyarrow as pa
 import pytest
+from PIL import Image
 from sklearn.preprocessing import StandardScaler
 
 from genreg.cli import main
@@ -143,6 +144,25 @@ def test_what_comes_after_the_split_is_fitted_on_train_alone(here):
     assert found == {"train": [0.0, 1.0, 0.5], "validation": [0.5], "test": [49.5]}
 
 
+def test_images_are_prepared_with_broken_ones_named_or_refused(here):
+    for name, seed in (("a/0.png", 0), ("a/1.png", 1), ("b/0.png", 2), ("b/copy.png", 0), ("b/near.jpg", 1)):
+        noise = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        Path("photos", name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise).resize((40, 30)).save(Path("photos", name))
+    Path("photos/a/broken.png").write_bytes(b"\x89PNG and no more")
+    steps = ["dedupe:columns=image", "nearimage:distance=6", "channels"]
+    made = prepare(Order("photos", steps), Path("out"), silent)
+    assert [one["rows"]["train"]["after"] for one in made["report"]] == [4, 3]
+    assert (made["labels"], [*made["skipped"]]) == ({"train": {"a": 2, "b": 1}}, ["photos/a/broken.png"])
+    (mapped,) = open_source("out/train.parquet", LOADERS).batches(size=9)
+    whole = open_source("photos", LOADERS, "images:broken=skip")
+    pixels = np.concatenate([batch.column("image").to_numpy_ndarray() for batch in whole.batches(size=9)])
+    found = read_maps("out").undo(mapped).column("image").to_numpy_ndarray()
+    np.testing.assert_array_equal(found, pixels[:3])
+    with pytest.raises(DataError, match=r"^photos/a/broken.png: a damaged image "):
+        prepare(Order("photos", steps, strict=True), Path("strict"), silent)
+
+
 # ---- the manifest ----
 
 
@@ -156,6 +176,8 @@ def test_a_manifest_makes_its_files_again_byte_for_byte(here):
     before = content(Path("out"))
     Path("out/train.csv").unlink()
     reproduce(Path("out/manifest.json"), None, silent)
+    assert content(Path("out")) == before
+    reproduce(Path("out"), None, silent)
     assert content(Path("out")) == before
     reproduce(Path("out"), Path("elsewhere"), silent)
     assert content(Path("elsewhere")) == before
@@ -207,6 +229,15 @@ def test_a_file_that_joined_a_folder_does_not_fit(here):
         ("[]", "is no manifest: TypeError"),
         ('{"genreg_manifest": 2}', "is of format 2, and this genreg reads format 1$"),
         ('{"genreg_manifest": 1, "source": 3}', "is no manifest: TypeError: source must be a str$"),
+        (
+            '{"genreg_manifest": 1, "source": "a", "steps": [3], "formats": [], "seed": 0, "inputs": {}, "files": {}}',
+            "is no manifest: TypeError: steps must hold texts$",
+        ),
+        (
+            '{"genreg_manifest": 1, "source": "a", "steps": [], "formats": [], "seed": 0, "files": {}, '
+            '"inputs": {"a": 1}}',
+            "is no manifest: TypeError: inputs must hold texts$",
+        ),
         ('{"genreg_manifest": 1}', "is no manifest: KeyError: 'source'$"),
     ],
 )
@@ -302,6 +333,8 @@ def test_an_output_is_replaced_only_where_that_is_asked_and_it_is_one(here):
         prepare(order, Path("other"), silent, force=True)
     with pytest.raises(UsageError, match=r"^part.xls: the suffix .xls has no writer"):
         prepare(Order("rows.csv", [], formats=["xls"]), Path("new"), silent)
+    with pytest.raises(UsageError, match=r"^--format /../../x.csv: write the suffix of a format, such as csv$"):
+        prepare(Order("rows.csv", [], formats=["/../../x.csv"]), Path("new"), silent)
     Path("empty.csv").write_text("a\n", "utf-8")
     with pytest.raises(DataError, match=r"^the source has no rows$"):
         prepare(Order("empty.csv", []), Path("new"), silent)

@@ -10,7 +10,7 @@ import pytest
 
 from genreg_openai.testing import FakeOpenAI
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parents[2] / "openai-text" / "tests")]  # aimock.py lies there
 
 
 @pytest.fixture(autouse=True)

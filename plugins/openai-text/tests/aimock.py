@@ -24,7 +24,7 @@ def installed() -> Path:
     """The program, installed once into a cache folder; skips where npm is missing or cannot reach its registry."""
     if shutil.which("npm") is None:
         pytest.skip("npm is not installed")
-    cache = os.environ.get("XDG_CACHE_HOME_OF_TESTS") or Path.home() / ".cache"
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(cache) / "genreg-tests" / f"aimock-{VERSION}"
     program = folder / "node_modules" / ".bin" / "llmock"
     folder.mkdir(parents=True, exist_ok=True)

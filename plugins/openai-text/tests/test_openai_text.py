@@ -152,7 +152,7 @@ def test_a_template_is_filled_in_and_its_columns_pass_through(server, tmp_path):
         'Describe 李白 in 中文 as {"a": 1} and {b}', 'Describe Ada in English as {"a": 1} and {b}',
     }  # fmt: skip
     err = cli("run", "openai-text", "--given", tmp_path / "p.csv", "--given", "prompt={nmae}", code=2)[1]
-    assert "the file has no column nmae; did you mean name? (for braces in the text, write {{ }})" in err
+    assert "the file has no column nmae; did you mean name? (for braces in the text, write {{nmae}})" in err
 
 
 def test_without_a_file_braces_are_text(server):
@@ -212,6 +212,16 @@ def test_the_cost_is_reported_and_kept(server, tmp_path):
     assert float(row["cost"]) == pytest.approx(cost)
     assert f"${cost:.6f}".rstrip("0") in err
     assert json.loads((tmp_path / "out.csv.recipe.json").read_text("utf-8"))["used"]["cost"] == pytest.approx(cost)
+
+
+def test_shards_are_put_together_with_what_they_used(server, tmp_path):
+    for number in (1, 2):
+        run = ("run", "openai-text", "Hi", "-n", 5, "--seed", 1, "--shard", f"{number}/2", "-o", f"{number}.csv")
+        cli(*run, cwd=tmp_path)
+    cli("concat", "1.csv", "2.csv", "-o", "all.csv", cwd=tmp_path)
+    assert len(table((tmp_path / "all.csv").read_text("utf-8"))) == 5
+    used = json.loads((tmp_path / "all.csv.recipe.json").read_text("utf-8"))["used"]
+    assert (used["requests"], used["outcomes"], used["api"]) == (5, {"ok": 5}, "chat")
 
 
 def test_a_budget_is_never_exceeded_and_a_larger_one_goes_on(server, tmp_path):

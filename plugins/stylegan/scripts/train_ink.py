@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from genreg_gan.objectives import ADVERSARIAL, made_seen, real_seen, squared_slope
 from torch import Tensor
 
 import genreg
@@ -32,6 +31,7 @@ from genreg.draft import Array, Batch
 from genreg.images import contact_sheet, encode, pixels
 from genreg.offers import pin_files
 from genreg.random import Stream, normal
+from genreg_gan.objectives import ADVERSARIAL, made_seen, real_seen, squared_slope
 from genreg_stylegan import genreg_models
 from genreg_stylegan.config import Discriminator, Stylegan2Config, columns
 from genreg_stylegan.discriminator import Critic

@@ -32,6 +32,13 @@ def test_figures_are_told_and_kept_line_by_line(toys, tmp_path):
     assert done.metrics["parameters"] == sum(p.numel() for net in done.networks.values() for p in net.parameters())
 
 
+def test_pictures_are_drawn_twenty_times_though_readings_fall_between(toys, tmp_path, monkeypatch):
+    monkeypatch.setattr("genreg_torch.loop._APART", -1.0)
+    toys.run("gan", tmp_path, steps=430, batch=2)  # read every 2 steps, drawn every 21.5
+    drawn = sorted(int(path.stem.removeprefix("samples-")) for path in tmp_path.glob("samples-*.png"))
+    assert drawn == [2 * -(-430 * picture // 40) for picture in range(1, 21)]
+
+
 def test_curves_and_samples_lie_in_the_folder_and_come_back(toys, tmp_path):
     done = toys.run("gan", tmp_path)
     assert set(done.pictures) == {"curves.png", "samples.png"}

@@ -25,11 +25,12 @@ from genreg.draft import Inferring, Scoring
 from genreg.errors import CheckpointError, DataError, UsageError
 from genreg.images import encode, image_field, images
 from genreg.samplers import interpolate, truncate
-from genreg_vae.config import Config, columns
+from genreg_torch.labeled import columns
+from genreg_torch.pixels import pictures
+from genreg_vae.config import Config
 from genreg_vae.mixture import fit_mixture
 from genreg_vae.model import ImageVae, network
 from genreg_vae.networks import ConvDecoder
-from genreg_vae.pixels import pictures
 from genreg_vae.training import load, one_hot
 
 FAMILY = next(family for family in genreg_vae.genreg_models() if family.name == "vae")

@@ -16,9 +16,9 @@ from genreg.data import Source, noted
 from genreg.errors import CheckpointError, UsageError
 from genreg.images import encode, images
 from genreg.samplers import clamp
+from genreg_torch.pixels import pictures
 from genreg_torch.settings import TorchOptions
 from genreg_vae.codes import CodePrior
-from genreg_vae.pixels import pictures
 from genreg_vae.quantize import VqShape
 from genreg_vae.vqconfig import VqConfig, conditions
 from genreg_vae.vqvae import CodedImages, fit, load

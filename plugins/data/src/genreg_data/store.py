@@ -63,6 +63,7 @@ def reproduce(path: Path, out: Path | None, report: Report, *, force: bool = Fal
 
     Raises DataError where an input is not the one that it was made from, or a file does not come out as it says.
     """
+    path = path / MANIFEST if path.is_dir() else path
     manifest = read_manifest(path)
     order = Order(*(manifest[name] for name in ("source", "steps", "loader", "formats", "seed", "strict")))
     found = order.inputs()
@@ -91,6 +92,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
         for name, kind in kinds.items():
             if not isinstance(manifest[name], kind):
                 raise TypeError(f"{name} must be a {kind.__name__}")
+            held = manifest[name].values() if kind is dict else manifest[name] if kind is list else ()
+            if not all(isinstance(one, str) for one in held):
+                raise TypeError(f"{name} must hold texts")
         manifest.setdefault("loader", None)
         manifest.setdefault("strict", False)
     except OSError as error:
@@ -188,6 +192,8 @@ def _refuse_other(promised: Mapping[str, Any], made: Mapping[str, Any]) -> None:
 def _refuse_output(out: Path, order: Order, components: Components, *, force: bool) -> None:
     """Raise UsageError where the folder would replace something unasked, or a format has no writer."""
     for form in order.formats:
+        if "/" in form or "\\" in form:
+            raise UsageError(f"--format {form}: write the suffix of a format, such as csv")
         writer_of(f"part.{form}", components.loaders)
     for call in order.steps:
         if _name(call) != "split":

@@ -12,7 +12,7 @@ from pydantic import Field
 from genreg.hooks import hookimpl
 from genreg.images import image_field
 from genreg.specs import Condition, ModelFamily, Settings
-from genreg_openai.options import RemoteOptions, free
+from genreg_openai.options import RemoteOptions, Seconds, free
 
 if TYPE_CHECKING:
     from genreg.checkpoint import Weights
@@ -51,6 +51,7 @@ Partials = Annotated[int, Field(ge=0, le=3)]
 class ImageOptions(RemoteOptions, frozen=True):
     """How a remote image model is reached."""
 
+    timeout: Seconds = free(600.0, "seconds of silence after which a request is given up: a picture takes its time")
     per_request: PerRequest = free(4, "how many pictures of one prompt go into one request, at most")
     partials: Partials = Field(0, description="pictures on the way, shown where the terminal can and kept as files")
     partials_folder: Path = free(Path("partials"), "where those are kept")

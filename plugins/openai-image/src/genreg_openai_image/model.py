@@ -312,7 +312,8 @@ class RemoteImages:
 
     def account(self, folder: Path, /) -> Account:
         """What the journal in ``folder`` adds up to."""
-        return totals(folder).account()
+        found = totals(folder).account()
+        return Account({"host": self.endpoint.host, **found.facts}, found.lines) if found.facts else found
 
     def describe(self) -> str:
         """Where it is asked, and what is missing."""

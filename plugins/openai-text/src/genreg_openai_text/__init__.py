@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
+from pydantic import Field
 
 from genreg.hooks import hookimpl
 from genreg.specs import Condition, ModelFamily, Settings
@@ -40,7 +41,16 @@ CONDITIONS = [
 ]
 
 
-def load(config: Settings, options: RemoteOptions, weights: Weights | None) -> RemoteText:  # noqa: ARG001
+class TextOptions(RemoteOptions, frozen=True):
+    """How a remote text model is reached."""
+
+    api: Literal["auto", "responses", "chat"] = Field(
+        "auto", description="which of its APIs: auto is responses for OpenAI's own, chat completions elsewhere"
+    )
+    lenient: bool = Field(False, description="take a stream without a finish reason as whole (some local servers)")
+
+
+def load(config: Settings, options: TextOptions, weights: Weights | None) -> RemoteText:  # noqa: ARG001
     """The model at its endpoint; nothing is sent."""
     from genreg_openai_text import model
 
@@ -62,7 +72,7 @@ def genreg_models() -> list[ModelFamily]:
             makes="text",
             draft="the finished prompt",
             config=Settings,
-            options=RemoteOptions,
+            options=TextOptions,
             columns=lambda _: COLUMNS,
             conditions=conditions,
             load=load,

@@ -28,11 +28,10 @@ from genreg_openai.events import events, read
 from genreg_openai.journal import Journal, totals
 from genreg_openai.limits import Throttle
 from genreg_openai.models import shutdown
-from genreg_openai.options import RemoteOptions
 from genreg_openai.policy import judged
 from genreg_openai.pool import Pool
 from genreg_openai.prices import Prices
-from genreg_openai_text import COLUMNS
+from genreg_openai_text import COLUMNS, TextOptions
 from genreg_openai_text.answered import Said, take
 from genreg_openai_text.asked import asked, body, fits, most_tokens
 
@@ -41,7 +40,7 @@ from genreg_openai_text.asked import asked, body, fits, most_tokens
 class RemoteText:
     """A text model behind an API."""
 
-    options: RemoteOptions
+    options: TextOptions
     endpoint: Endpoint
 
     @property
@@ -247,7 +246,7 @@ class RemoteText:
         return "\n".join([*lines, *filter(None, [shutdown(self.options.model, date.today())])])
 
 
-def load(options: RemoteOptions) -> RemoteText:
+def load(options: TextOptions) -> RemoteText:
     """The model at its endpoint; raises UsageError for a base URL or a key that cannot be."""
     found = RemoteText(options, options.endpoint())
     if options.background and (options.batch or found.api != "responses"):

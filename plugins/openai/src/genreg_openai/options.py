@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -28,9 +28,6 @@ class RemoteOptions(Settings, frozen=True):
 
     model: str = Field("", description="the model's id, as the server names it")
     base_url: str | None = Field(None, description="the server; OPENAI_BASE_URL or OpenAI's own unless told")
-    api: Literal["auto", "responses", "chat"] = Field(
-        "auto", description="which of its APIs: auto is responses for OpenAI's own, chat completions elsewhere"
-    )
     key_file: Path | None = free(None, "a file with the key of that server, which its owner alone can read")
     concurrency: Count = free(4, "how many requests at a time, at most; fewer while the server says 429")
     rpm: Count | None = free(None, "requests per minute, at most")
@@ -44,7 +41,6 @@ class RemoteOptions(Settings, frozen=True):
     background: bool = Field(False, description="responses that the server makes without us (the Responses API alone)")
     poll: Seconds = free(30.0, "seconds between two looks at a batch")
     price: tuple[Money, Money] | None = free(None, "USD per million tokens, in and out, where nobody else knows them")
-    lenient: bool = Field(False, description="take a stream without a finish reason as whole (some local servers)")
 
     def endpoint(self) -> Endpoint:
         """Where to ask, with the key that belongs there; raises UsageError where that cannot be."""

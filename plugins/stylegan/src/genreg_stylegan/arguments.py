@@ -8,9 +8,9 @@ is read from the layer, since the two editions differ in what they do without be
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from genreg.errors import CheckpointError
 from genreg.options import bind, of_model
@@ -18,6 +18,7 @@ from genreg_stylegan.config import Discriminator, Stylegan2Config, Stylegan3Conf
 from genreg_stylegan.officialfiles import Module
 
 Config = Stylegan2Config | Stylegan3Config
+C = TypeVar("C", bound=BaseModel)
 
 GENERATOR = {
     "z_dim": "z_dim", "c_dim": "c_dim", "w_dim": "w_dim",
@@ -55,9 +56,8 @@ def generator_config(network: Module, *, alias_free: bool, settings: Mapping[str
     found |= _clamp(network.part("synthesis", *([first] if alias_free else ["b4", "conv1"])))
     beta = network.part("mapping").attribute("w_avg_beta")
     found |= {} if beta is None else {"w_avg_beta": beta}
-    kind = Stylegan3Config if alias_free else Stylegan2Config
-    made: Config = checked(kind, {**found, **told(kind, settings)})
-    return made
+    kind: type[Config] = Stylegan3Config if alias_free else Stylegan2Config
+    return checked(kind, {**found, **told(kind, settings)})
 
 
 def discriminator_config(network: Module, resolution: int) -> Discriminator:
@@ -86,8 +86,7 @@ def _discriminator(network: Module, resolution: int) -> Discriminator:
         **renamed(_mapping(mapping), MAPPING, "discriminator's mapping network"),
     }
     found.pop("w_avg_beta", None)
-    made: Discriminator = checked(Discriminator, found | _clamp(network.part(f"b{resolution}", "conv0")))
-    return made
+    return checked(Discriminator, found | _clamp(network.part(f"b{resolution}", "conv0")))
 
 
 def _clamp(layer: Module) -> dict[str, Any]:
@@ -111,7 +110,7 @@ def renamed(given: Mapping[str, Any], known: Mapping[str, str], whose: str) -> d
     return {known[name]: value for name, value in given.items() if name in known}
 
 
-def checked(config: type[Any], found: Mapping[str, Any]) -> Any:
+def checked(config: type[C], found: Mapping[str, Any]) -> C:
     """The config; raises CheckpointError with the first value that it does not take."""
     try:
         return config.model_validate(dict(found))

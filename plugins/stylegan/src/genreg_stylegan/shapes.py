@@ -56,7 +56,7 @@ def _stylegan2(shapes: Shapes, settings: Mapping[str, Any]) -> Stylegan2Config:
     sizes = sorted({int(found[1]) for name in shapes if (found := re.match(r"synthesis\.b(\d{1,5})\.", name))})
     last = sizes[-1]
     residual = len(sizes) > 1 and f"synthesis.b{last}.skip.weight" in shapes
-    found: Any = checked(
+    return checked(
         Stylegan2Config,
         {
             **_mapping(shapes), "resolution": last, "image_channels": shapes[f"synthesis.b{last}.torgb.weight"][0],
@@ -65,7 +65,6 @@ def _stylegan2(shapes: Shapes, settings: Mapping[str, Any]) -> Stylegan2Config:
             **channels({size: shapes[f"synthesis.b{size}.conv1.weight"][0] for size in sizes}), **settings,
         },
     )  # fmt: skip
-    return found  # type: ignore[no-any-return]
 
 
 def channels(found: Mapping[int, int]) -> dict[str, int]:
@@ -98,8 +97,7 @@ def _discriminator(shapes: Shapes) -> Discriminator:
     residual = any(name.endswith(".skip.weight") for name in shapes)
     architecture = "resnet" if residual else "skip" if "b4.fromrgb.weight" in shapes else "orig"
     features = shapes["b4.conv.weight"][1] - widths[4]
-    made: Any = checked(Discriminator, {"architecture": architecture, "mbstd_channels": features, **channels(widths)})
-    return made  # type: ignore[no-any-return]
+    return checked(Discriminator, {"architecture": architecture, "mbstd_channels": features, **channels(widths)})
 
 
 def _stylegan3(shapes: Shapes, settings: Mapping[str, Any]) -> Stylegan3Config:

@@ -307,10 +307,10 @@ def _members(path: Path, data: memoryview) -> dict[str, Callable[[], memoryview]
     for info in found:
         if info.filename.startswith("/") or "\\" in info.filename or ".." in info.filename.split("/"):
             raise PickleError(f"its member {info.filename[:80]!r} points out of the archive")
-    members = {info.filename: partial(_stored, info, data) for info in found}
-    if len(members) != len(found):
+    named: dict[str, Callable[[], memoryview]] = {info.filename: partial(_stored, info, data) for info in found}
+    if len(named) != len(found):
         raise PickleError("it has two members of one name")
-    return members
+    return named
 
 
 def _stored(info: zipfile.ZipInfo, data: memoryview) -> memoryview:

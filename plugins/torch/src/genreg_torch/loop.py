@@ -196,6 +196,7 @@ class _Run:
     identity: Mapping[str, Any]
     stopped: Callable[[], bool]  # whether Ctrl-C or SIGTERM came
     drawn: float = -math.inf
+    looked: int = 0  # the step of the last reading
     saved: float = field(default_factory=time.monotonic)
     asked: int = 0  # the step at which the processes next agree on saving and stopping
 
@@ -207,6 +208,7 @@ class _Run:
         losses: list[tuple[int, Tensor]] = []  # not yet looked at: that would wait for the device
         buffers = self.state.moving_buffers() if group.count > 1 else []
         reading = min(max(steps // 200, 1), 50)
+        self.looked = begin
         for step in range(begin, steps):
             key, done, last = key_of(self.seed, step), step + 1, step + 1 == steps
             for turn in turns:
@@ -250,7 +252,8 @@ class _Run:
 
     def _show(self, done: int, last: bool) -> None:
         """Tell the figures; now and then, and at the end, draw the curves and what the model makes by now."""
-        due = done * _PICTURES // self.settings.steps > (done - 1) * _PICTURES // self.settings.steps
+        due = done * _PICTURES // self.settings.steps > self.looked * _PICTURES // self.settings.steps
+        self.looked = done
         pictures = self.group.rank == 0 and (last or (due and time.monotonic() - self.drawn > _APART))
         further: Mapping[str, float] = {}
         images = None

@@ -9,9 +9,10 @@ from pydantic import Field
 
 from genreg.hooks import hookimpl
 from genreg.specs import ModelFamily, Report, Trained
+from genreg_torch.labeled import columns
 from genreg_torch.settings import TorchOptions
 from genreg_vae import klconfig, vqconfig
-from genreg_vae.config import Config, columns, conditions
+from genreg_vae.config import Config, conditions
 from genreg_vae.klconfig import KlConfig
 from genreg_vae.vqconfig import VqConfig
 

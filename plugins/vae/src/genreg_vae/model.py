@@ -20,12 +20,13 @@ from genreg.draft import Array, Batch, Draft, Seeds
 from genreg.errors import UsageError
 from genreg.images import decode, images
 from genreg.random import Stream, categorical, normal, uniform
-from genreg_vae.config import Config, Images, columns
+from genreg_torch.labeled import columns
+from genreg_torch.pixels import labels, log_classes, pictures, quantized
+from genreg_vae.config import Config
 from genreg_vae.likelihoods import LIKELIHOODS
 from genreg_vae.mixture import Mixture
 from genreg_vae.networks import Shape, Vae
 from genreg_vae.objective import importance_bound, log_normal
-from genreg_vae.pixels import labels, pictures
 
 CPU = torch.device("cpu")
 ROWS = 512  # rows that pass through the networks together
@@ -36,8 +37,9 @@ def network(config: Config) -> Vae:
     """Encoder and decoder for the config's pictures, freshly initialized."""
     height, width, channels = config.shape
     shape = Shape(
-        height, width, channels, config.classes, config.latents, LIKELIHOODS[config.likelihood].parameters,
-        config.width, config.hidden, config.dropout, config.dropout / 2,
+        height=height, width=width, channels=channels, units=config.width, classes=config.classes,
+        latents=config.latents, parameters=LIKELIHOODS[config.likelihood].parameters, hidden=config.hidden,
+        encoder_dropout=config.dropout, decoder_dropout=config.dropout / 2,
     )  # fmt: skip
     return Vae(shape, convolutional=config.convolutional, one_sigma=config.likelihood == "gaussian")
 
@@ -215,11 +217,6 @@ class ImageVae:
         return total
 
 
-def quantized(x: Tensor, levels: int) -> Tensor:
-    """x in [0, 1] at the nearest of its levels."""
-    return (x * (levels - 1)).round() / (levels - 1)
-
-
 def parts(count: int, rows: int = ROWS) -> Iterator[slice]:
     """Slices of at most ``rows`` rows."""
     return (slice(start, min(start + rows, count)) for start in range(0, count, rows))
@@ -237,14 +234,6 @@ def tensor_of(pixels: Array, levels: int, device: torch.device) -> Tensor:
     """Pictures uint8 [n, h, w, c] as float32 [n, c, h, w] in [0, 1], at their levels."""
     x = torch.from_numpy(np.array(pixels.transpose(0, 3, 1, 2), order="C")).to(device, torch.float32)
     return quantized(x / 255, levels)
-
-
-def log_classes(config: Images) -> Array:
-    """log p(y), as training had them: float64 [C], one nameless class without labels."""
-    counts = np.asarray(config.counts or [1], np.float64)
-    with np.errstate(divide="ignore"):
-        log_p: Array = np.log(counts) - np.log(counts.sum())
-    return log_p
 
 
 def given_pictures(given: Batch, shape: Sequence[int]) -> tuple[Array, Array]:

@@ -7,7 +7,6 @@ channels a gain and offset per channel give the decoder a direct path to color.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -15,55 +14,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
+from genreg_torch.convolutions import Stages, coordinates, he_
 from genreg_vae.objective import reparameterize
 
-SMALLEST = 4  # a convolutional stage halves the picture while its shorter side stays at least this
-LARGEST_WIDTH = 8  # the last stages have at most this many times the first one's channels
 LOG_VARIANCE = (-8.0, 3.0)
 
 
-@dataclass(frozen=True)
-class Shape:
-    """What the networks are built for."""
+@dataclass(frozen=True, kw_only=True)
+class Shape(Stages):
+    """What the networks are built for; ``units`` are channels of the first convolution, or the MLP's width."""
 
-    height: int
-    width: int
-    channels: int
     classes: int
     latents: int
     parameters: int  # of the likelihood, per pixel and channel
-    units: int  # channels of the first convolution, or the MLP's width
     hidden: int = 256  # of the layers between convolutions and latents
     encoder_dropout: float = 0.1
     decoder_dropout: float = 0.05
-
-    @property
-    def pixels(self) -> int:
-        """The number of values in a picture."""
-        return self.height * self.width * self.channels
-
-    @property
-    def stages(self) -> int:
-        """How often convolutions halve the picture."""
-        return max(1, round(math.log2(max(min(self.height, self.width), 2 * SMALLEST) / SMALLEST)))
-
-    @property
-    def widths(self) -> list[int]:
-        """The channels after each stage."""
-        return [self.units * min(2**stage, LARGEST_WIDTH) for stage in range(self.stages)]
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns after the last stage, the picture padded to a multiple."""
-        unit = 2**self.stages
-        return -(-self.height // unit), -(-self.width // unit)
-
-    @property
-    def padding(self) -> tuple[int, int, int, int]:
-        """Left, right, top and bottom pixels that make the picture a multiple."""
-        rows, columns = (side * 2**self.stages for side in self.grid)
-        down, right = rows - self.height, columns - self.width
-        return right // 2, right - right // 2, down // 2, down - down // 2
 
 
 class Residual(nn.Module):
@@ -133,12 +99,12 @@ class ConvEncoder(nn.Module):
         self.enter = nn.Linear(widths[-1] * (rows * columns + 2) + shape.classes, shape.hidden)
         self.norm = nn.LayerNorm(shape.hidden)
         self.leave = nn.Linear(shape.hidden, 2 * shape.latents)
-        _he(self.convolutions, 16)
+        he_(self.convolutions, 16)
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """x [n, c, h, w], y [n, C] to mean and log variance [n, latents]."""
         h = F.pad(2 * x - 1, self.padding, mode="replicate") if any(self.padding) else 2 * x - 1
-        h = torch.cat([h, _coordinates(h)], 1)
+        h = torch.cat([h, coordinates(h)], 1)
         h = h.contiguous(memory_format=torch.channels_last)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             h = F.silu(norm(convolution(h)))
@@ -163,7 +129,7 @@ class ConvDecoder(nn.Module):
         self.convolutions = nn.ModuleList(nn.ConvTranspose2d(a, b, 4, 2, 1) for a, b in pairs)
         self.norms = nn.ModuleList(nn.GroupNorm(1, width) for width in widths)
         self.tint = nn.Linear(shape.hidden, 2 * shape.channels) if shape.channels > 1 else None
-        _he(self.convolutions, 4)
+        he_(self.convolutions, 4)
         if self.tint is not None:
             nn.init.zeros_(self.tint.weight)
             nn.init.zeros_(self.tint.bias)
@@ -215,17 +181,3 @@ class Vae(nn.Module):
 def _posterior(h: Tensor) -> tuple[Tensor, Tensor]:
     mean, log_variance = h.float().chunk(2, 1)
     return mean, log_variance.clamp(*LOG_VARIANCE)
-
-
-def _coordinates(x: Tensor) -> Tensor:
-    y, x_ = (torch.linspace(-1, 1, side, dtype=x.dtype, device=x.device) for side in x.shape[2:])
-    return torch.stack(torch.meshgrid(y, x_, indexing="ij")).expand(len(x), -1, -1, -1)  # [n, 2, rows, columns]
-
-
-def _he(layers: nn.ModuleList, taps: int) -> None:
-    """N(0, 2 / fan-in) for convolutions where ``taps`` positions of each channel meet in an output."""
-    for layer in layers:
-        assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
-        assert layer.bias is not None
-        nn.init.normal_(layer.weight, 0, math.sqrt(2 / (taps * layer.in_channels)))
-        nn.init.zeros_(layer.bias)

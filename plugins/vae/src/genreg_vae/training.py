@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,80 +14,33 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from genreg.data import Source
-from genreg.draft import Array, Batch
-from genreg.errors import DataError, UsageError
+from genreg.draft import Array
 from genreg.random import Stream, normal
 from genreg.specs import Report, Trained
+from genreg_torch.labeled import Images
 from genreg_torch.loop import Finished, Networks, Training, adam, initialized, train
 from genreg_torch.moment import Moment
+from genreg_torch.pixels import PIECE, looked_at, pictures, pieces, quantized, rows_of
 from genreg_torch.rows import Rows
 from genreg_torch.turn import Objective
 from genreg_torch.weights import load_into, tensors_of
-from genreg_vae.config import Config, Images, described
+from genreg_vae.config import Config
 from genreg_vae.likelihoods import LIKELIHOODS
 from genreg_vae.mixture import Mixture, choose_mixture, fit_mixture
-from genreg_vae.model import ImageVae, network, quantized
+from genreg_vae.model import ImageVae, network
 from genreg_vae.networks import Vae
 from genreg_vae.objective import beta_at, kl_to_normal, negative_elbo
-from genreg_vae.pixels import labels, training_pictures
 
 if TYPE_CHECKING:
     from genreg.checkpoint import Weights
     from genreg_vae import Options
 
-PIECE = 2048  # rows looked at together
 PRIOR = "prior."
 SHOWN, PEEKED = 40, 2000  # pictures of the grid, and rows whose latents its prior is fitted to
 ACTIVE = 0.01  # nats: a latent with less says nothing of the picture
 
 
 # ---- the data ----
-
-
-def looked_at(train: Source, family: str) -> dict[str, Any]:
-    """What the training rows say of the config: columns, the pictures' shape, rows per class.
-
-    Raises DataError for rows without a label, a single row, pictures of several sizes.
-    """
-    if train.part != "train":
-        raise UsageError(f"{family} is fitted on the part train, and this is the part {train.part}")
-    found = described(train.schema, family)
-    shape: list[int] | None = None
-    counts, rows = np.zeros(len(found["values"]) + 1, np.int64), 0
-    for images, y in pieces(train, found["image"], found["label"], len(found["values"])):
-        shape = shape or list(images.shape[1:])
-        if (y < 0).any():
-            raise DataError(
-                f"{(y < 0).sum()} training rows have no {found['label']}: leave them out with --preprocess dropna"
-            )
-        counts += np.bincount(y, minlength=len(counts))[: len(counts)]
-        rows += len(y)
-    if rows < 2:
-        raise DataError(
-            f"{family} learns what pictures have in common, and there is {rows or 'no'} training picture: give more"
-        )
-    counts = counts[: len(found["values"])]
-    for value in np.asarray(found["values"], object)[counts == 1]:
-        warnings.warn(
-            f"{found['label']}={value} has one training picture, so its samples will look like it", stacklevel=2
-        )
-    return {**found, "shape": shape, "counts": counts.tolist()}
-
-
-def pieces(source: Source, image: str, label: str | None, classes: int) -> Iterator[tuple[Array, Array]]:
-    """The pictures uint8 [n, h, w, c] and label codes of a source, some rows at a time."""
-    shape = None
-    for batch in source.batches(size=PIECE):
-        images = training_pictures(batch.column(image), shape)
-        shape = images.shape[1:]
-        yield images, labels(batch, label, classes)
-
-
-def rows_of(config: Images, batch: Batch) -> Rows:
-    """A batch as the loss takes it: x uint8 [n, c, h, w], y int64 [n]."""
-    images = training_pictures(batch.column(config.image), config.shape)
-    x = torch.from_numpy(np.array(images.transpose(0, 3, 1, 2), order="C"))
-    return {"x": x, "y": torch.from_numpy(labels(batch, config.label, config.classes))}
 
 
 def refuse_grey_for_bernoulli(config: Config, train: Source) -> None:
@@ -188,8 +141,6 @@ def model_of(config: Config, networks: Networks, prior: Mixture | None = None) -
 
 def shown(config: Config, source: Source, networks: Networks) -> Array:
     """A grid of samples while it trains, always of the same seeds, each class alike: uint8 [n, h, w, c]."""
-    from genreg_vae.pixels import pictures
-
     was = networks["vae"].training
     model = model_of(config, networks)
     some = Latents(config, model, source, PEEKED)

@@ -8,8 +8,8 @@ import pyarrow as pa
 from pydantic import Field
 
 from genreg.specs import FREE, Condition
+from genreg_torch.labeled import Images, label_condition
 from genreg_torch.settings import TrainSettings
-from genreg_vae.config import Images, label_condition
 
 
 class VqConfig(Images, TrainSettings, frozen=True):

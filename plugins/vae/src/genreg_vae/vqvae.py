@@ -25,19 +25,18 @@ from genreg.images import images
 from genreg.random import Stream, categorical
 from genreg.specs import Report, Trained
 from genreg_torch.devices import device_of
+from genreg_torch.labeled import columns
 from genreg_torch.loop import Networks, Training, adam, initialized, train
 from genreg_torch.moment import Moment
+from genreg_torch.pixels import labels, log_classes, looked_at, pictures, pieces, quantized, rows_of
 from genreg_torch.rows import Rows
 from genreg_torch.settings import TorchOptions
 from genreg_torch.turn import Objective
 from genreg_torch.weights import load_into, tensors_of
 from genreg_vae.codes import CodePrior
-from genreg_vae.config import columns
 from genreg_vae.likelihoods import LIKELIHOODS
-from genreg_vae.model import CPU, given_pictures, log_classes, numbers, parts, quantized, tensor_of
-from genreg_vae.pixels import labels, pictures
+from genreg_vae.model import CPU, given_pictures, numbers, parts, tensor_of
 from genreg_vae.quantize import VqShape, VqVae, perplexity
-from genreg_vae.training import looked_at, pieces, rows_of
 from genreg_vae.vqconfig import VqConfig
 
 if TYPE_CHECKING:

@@ -1,0 +1,121 @@
+"""Between Arrow and arrays: columns of pictures as uint8 [n, h, w, c], labels as int64 [n], and what both say."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from genreg.data import Source
+from genreg.draft import Array, Batch
+from genreg.errors import DataError, UsageError
+from genreg.images import decode
+from genreg_torch.labeled import Images, described
+from genreg_torch.rows import Rows
+
+PIECE = 2048  # rows looked at together
+
+
+def pictures(column: Any, shape: Sequence[int]) -> tuple[Array, Array]:
+    """A column of uint8 tensors as uint8 [n, h, w, c], zeros where null, and which rows are not null: bool [n]."""
+    valid = np.asarray(column.is_valid())
+    flat = column.storage.flatten().to_numpy(zero_copy_only=False).reshape(-1, *shape)  # without the nulls
+    if valid.all():
+        return flat, valid
+    out = np.zeros((len(column), *shape), np.uint8)
+    out[valid] = flat
+    return out, valid
+
+
+def labels(batch: Batch, name: str | None, classes: int) -> Array:
+    """The label's codes: int64 [n]; -1 where it is null or absent, C for a value that training did not see."""
+    if name is None:
+        return np.zeros(batch.num_rows, np.int64)
+    at = batch.schema.get_field_index(name)
+    if at < 0:
+        return np.full(batch.num_rows, -1)
+    codes: Array = pc.fill_null(batch.column(at), -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return np.minimum(codes, classes)
+
+
+def training_pictures(column: Any, shape: Sequence[int] | None) -> Array:
+    """A training column, tensors or encoded, as uint8 [n, h, w, c]; raises DataError where sizes or channels differ."""
+    if column.null_count:
+        raise DataError(f"{column.null_count} rows have no picture: leave them out with --preprocess dropna")
+    if isinstance(column.type, pa.FixedShapeTensorType):
+        return pictures(column, column.type.shape)[0]
+    made = [decode(value, name=f"picture {row}") for row, value in enumerate(column.to_pylist())]
+    shape = tuple(shape or (made[0].shape if made else (1, 1, 1)))
+    odd = next((one.shape for one in made if one.shape != shape), None)
+    if odd is not None:
+        told = " and ".join("x".join(map(str, size)) for size in (shape, odd))
+        raise DataError(
+            f"pictures of one size and form are needed, and there are {told}: "
+            "bring them to one with --loader images:size=…,channels=…"
+        )
+    return np.stack(made) if made else np.zeros((0, *shape), np.uint8)
+
+
+def quantized(x: Tensor, levels: int) -> Tensor:
+    """x in [0, 1] at the nearest of its levels."""
+    return (x * (levels - 1)).round() / (levels - 1)
+
+
+def looked_at(train: Source, family: str) -> dict[str, Any]:
+    """What the training rows say of the config: columns, the pictures' shape, rows per class.
+
+    Raises DataError for rows without a label, a single row, pictures of several sizes.
+    """
+    if train.part != "train":
+        raise UsageError(f"{family} is fitted on the part train, and this is the part {train.part}")
+    found = described(train.schema, family)
+    shape: list[int] | None = None
+    counts, rows = np.zeros(len(found["values"]) + 1, np.int64), 0
+    for images, y in pieces(train, found["image"], found["label"], len(found["values"])):
+        shape = shape or list(images.shape[1:])
+        if (y < 0).any():
+            raise DataError(
+                f"{(y < 0).sum()} training rows have no {found['label']}: leave them out with --preprocess dropna"
+            )
+        counts += np.bincount(y, minlength=len(counts))[: len(counts)]
+        rows += len(y)
+    if rows < 2:
+        raise DataError(
+            f"{family} learns what pictures have in common, and there is {rows or 'no'} training picture: give more"
+        )
+    counts = counts[: len(found["values"])]
+    for value in np.asarray(found["values"], object)[counts == 1]:
+        warnings.warn(
+            f"{found['label']}={value} has one training picture, so its samples will look like it", stacklevel=2
+        )
+    return {**found, "shape": shape, "counts": counts.tolist()}
+
+
+def pieces(source: Source, image: str, label: str | None, classes: int) -> Iterator[tuple[Array, Array]]:
+    """The pictures uint8 [n, h, w, c] and label codes of a source, some rows at a time."""
+    shape = None
+    for batch in source.batches(size=PIECE):
+        images = training_pictures(batch.column(image), shape)
+        shape = images.shape[1:]
+        yield images, labels(batch, label, classes)
+
+
+def rows_of(config: Images, batch: Batch) -> Rows:
+    """A batch as the loss takes it: x uint8 [n, c, h, w], y int64 [n]."""
+    images = training_pictures(batch.column(config.image), config.shape)
+    x = torch.from_numpy(np.array(images.transpose(0, 3, 1, 2), order="C"))
+    return {"x": x, "y": torch.from_numpy(labels(batch, config.label, config.classes))}
+
+
+def log_classes(config: Images) -> Array:
+    """log p(y), as training had them: float64 [C], one nameless class without labels."""
+    counts = np.asarray(config.counts or [1], np.float64)
+    with np.errstate(divide="ignore"):
+        log_p: Array = np.log(counts) - np.log(counts.sum())
+    return log_p
