@@ -236,6 +236,17 @@ def test_values_that_text_cannot_hold_are_refused(tmp_path: Path, suffix: str) -
         write_schema(pa.schema([("a", pa.int8())], {b"x": b"\xff"}), tmp_path / "x")
 
 
+def test_times_within_lists_are_spelled_in_utc_and_within_years(tmp_path: Path) -> None:
+    """Shanghai was 8:05:43 ahead until 1901, and no spelling of an offset has seconds."""
+    kind = pa.list_(pa.timestamp("ns", SHANGHAI))
+    table = pa.table({"x": pa.array([[-2_177_481_943_000_000_001, None], [], None], pa.list_(pa.int64())).cast(kind)})
+    assert through(table, tmp_path, "jsonl").equals(table)
+    assert '["1900-12-31 15:54:16.999999999Z", null]' in (tmp_path / "t.jsonl").read_text()
+    late = pa.array([[253_402_300_800]], pa.list_(pa.int64())).cast(pa.list_(pa.timestamp("s")))
+    with pytest.raises(DataError, match="the time 10000-01-01 00:00:00 is not within the years 0 to 9999"):
+        through(pa.table({"x": late}), tmp_path, "jsonl")
+
+
 def test_nan_and_infinity_are_exact_in_csv(tmp_path: Path) -> None:
     table = pa.table({"x": pa.array([math.nan, math.inf, -math.inf, None, -0.0], pa.float32())})
     assert list(map(repr, through(table, tmp_path, "csv")["x"].to_pylist())) == ["nan", "inf", "-inf", "None", "-0.0"]

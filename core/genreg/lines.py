@@ -156,6 +156,13 @@ class Lines:
                 yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
+def _in_utc(kind: Any) -> pa.DataType:
+    """Lists of times with their zone as UTC: Arrow spells a zone's own offset without its seconds."""
+    if is_listed(kind):
+        return pa.list_(_in_utc(kind.value_type))
+    return pa.timestamp(kind.unit, "UTC") if pa.types.is_timestamp(kind) and kind.tz else kind
+
+
 def _read_as(kind: Any) -> pa.DataType:
     """What Arrow reads from JSON for a type: times as text, and every list as a plain one."""
     if is_listed(kind):
@@ -238,7 +245,12 @@ def _json(name: str, column: Any) -> Any:
             return pc.if_else(pc.is_valid(text), join('"', text, '"'), None)
         column = text
     else:
-        column = column.cast(_read_as(column.type))
+        cells = column
+        while is_listed(cells.type):
+            cells = cells.flatten()
+        if types.is_temporal(cells.type):
+            spelled(cells)  # which refuses years that text cannot hold
+        column = column.cast(_in_utc(column.type)).cast(_read_as(column.type))
     dump = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=str).encode
     try:
         return pa.array([None if value is None else dump(value) for value in column.to_pylist()], TEXT)
