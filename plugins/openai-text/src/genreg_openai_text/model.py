@@ -5,9 +5,10 @@ conditions ─► prompt, and what is asked with it ─► request ─► stream
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -127,12 +128,11 @@ class RemoteText:
             chat = service.chat.completions.with_streaming_response
 
             async def ask(request: Request, call: Call) -> Answer:
-                rest = dict(request.body)
-                model = rest.pop("model")
+                model, whole = request.body["model"], dict(request.body)  # as it is: the client has nothing to convert
                 if self.api == "responses":
-                    answer: Any = responses.create(model=model, input=rest.pop("input"), extra_body=rest)
+                    answer: Any = responses.create(model=model, input=[], extra_body=whole)
                 else:
-                    answer = chat.create(model=model, messages=rest.pop("messages"), extra_body=rest)
+                    answer = chat.create(model=model, messages=[], extra_body=whole)
                 return await self.listen(answer, request, call)
 
             yield ask
@@ -148,8 +148,10 @@ class RemoteText:
                 elif "event-stream" not in kind:
                     raise Failure(f"{host} answered with {kind or 'something'}, not with an answer of the API")
                 else:
-                    async for data in events(response.iter_bytes()):
+                    chunks = response.iter_bytes()
+                    async for data in events(chunks):
                         if data == "[DONE]":
+                            await _rest(chunks)
                             break
                         if piece := take(said, read(data, host), host):
                             call.piece(piece)
@@ -228,6 +230,14 @@ class RemoteText:
 def load(options: RemoteOptions) -> RemoteText:
     """The model at its endpoint; raises UsageError for a base URL or a key that cannot be."""
     return RemoteText(options, options.endpoint())
+
+
+async def _rest(chunks: AsyncIterator[bytes]) -> None:
+    """Read a stream to its end, which should be there already, so that its connection can be used again."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(1):
+            async for _ in chunks:
+                pass
 
 
 def _with(first: Request, rest: Iterator[Request]) -> Iterator[Request]:
