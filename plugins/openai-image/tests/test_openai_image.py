@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import pty
 import subprocess
 import sys
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -328,3 +331,20 @@ def test_prices_of_pictures_are_the_librarys():
 def test_the_contract(check, server):
     result = run_check(check, load("openai-image"))
     assert result.status in ("passed", "skipped"), result
+
+
+def test_a_terminal_that_can_shows_pictures_on_the_way_and_the_last_one(server, tmp_path):
+    terminal, inside = pty.openpty()
+    arguments = ["run", "openai-image", "a hat", "--given", "size=64x64", "--option", "partials=2", "-o", "hat.png"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "genreg", *arguments], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=inside,
+        env=os.environ | {"TERM": "xterm-kitty"},
+    ) as process:  # fmt: skip
+        os.close(inside)
+        seen = b""
+        with suppress(OSError):  # its end
+            while part := os.read(terminal, 1 << 16):
+                seen += part
+    os.close(terminal)
+    assert process.returncode == 0, seen
+    assert seen.count(b"\x1b_Ga=T,f=100,") == 3
