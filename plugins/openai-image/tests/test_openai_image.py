@@ -23,7 +23,7 @@ from genreg.images import encode
 from genreg.testing import CHECKS, run_check
 from genreg_openai.testing.images import png
 from genreg_openai_image.asked import about, known, most_tokens
-from genreg_openai_image.shown import drawn, protocol
+from genreg_openai_image.shown import escapes, protocol
 
 CAT = "一只骑着滑板的猫,背景是城市风景。"
 SMALL = {"size": "64x64"}
@@ -279,14 +279,14 @@ def test_terminals_that_can_are_told_by_their_protocol():
     assert protocol({"TERM": "xterm-256color"}) is protocol({"TERM": "tmux-256color", "TERM_PROGRAM": "iTerm.app"})
     assert protocol({"TERM": "xterm-ghostty"}) == "kitty"
     picture = encode(np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8))
-    text = drawn(picture, "kitty")
+    text = escapes(picture, "kitty")
     parts = text.removesuffix("\n").split("\x1b\\")[:-1]
     assert parts[0].startswith("\x1b_Ga=T,f=100,q=2,m=1;")
     assert all(part.startswith("\x1b_Gm=1;") for part in parts[1:-1])
     assert parts[-1].startswith("\x1b_Gm=0;")
     assert max(len(part.partition(";")[2]) for part in parts) == 4096
-    assert drawn(picture, "iterm").startswith("\x1b]1337;File=inline=1;size=")
-    assert drawn(b"no picture", "kitty") == ""
+    assert escapes(picture, "iterm").startswith("\x1b]1337;File=inline=1;size=")
+    assert escapes(b"no picture", "kitty") == ""
 
 
 # ---- plan and price ----
