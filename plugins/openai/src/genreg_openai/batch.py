@@ -137,7 +137,7 @@ class _Work:
                 await asyncio.gather(*(self.how.journal.submitted(key, id) for key in requests))
                 self.open[id] = requests
         for id, requests in self.open.items():
-            note(f"batch {id} of an earlier run: {len(requests):,} requests")
+            note(f"batch {id} of an earlier run: {_counted(requests)}")
 
     async def find(self, name: str) -> str | None:
         """The service's id of a batch, by our own name of it; None where it has none."""
@@ -195,7 +195,7 @@ class _Work:
         self.open[id] = requests
         for key in requests:
             self.tried[key] = self.tried.get(key, 0) + 1
-        note(f"batch {id} has begun with {len(requests):,} requests: it may take a day, and --resume picks it up again")
+        note(f"batch {id} has begun with {_counted(requests)}: it may take a day, and --resume picks it up again")
 
     async def ended(self) -> list[str]:
         """The batches that have ended by now."""
@@ -290,6 +290,10 @@ def require_journal(folder: Path) -> None:
     """Raise UsageError where nothing would be left of a batch if this process ended: where rows go to no file."""
     if folder.name != JOURNAL:
         raise UsageError("batch=true may take a day: name a file with -o, so that --resume can pick the batch up")
+
+
+def _counted(requests: Mapping[str, Request]) -> str:
+    return f"{len(requests):,} request{'s' * (len(requests) != 1)}"
 
 
 def _line(key: str, path: str, body: Mapping[str, Any]) -> bytes:
