@@ -139,6 +139,9 @@ def test_a_batch_that_was_never_begun_is_sent(server, tmp_path):
     with pytest.raises(GenregError, match="--resume finds out whether the batch was begun"):
         rows_of(BATCH, tmp_path, list("abc"))
     assert totals(tmp_path / JOURNAL).open
+    server.fault("html", path="/v1/batches")
+    with pytest.raises(GenregError, match="finds out whether a batch of an earlier run was begun"):
+        rows_of(BATCH, tmp_path, list("abc"))
     assert [row["outcome"] for row in rows_of(BATCH, tmp_path, list("abc"))] == ["ok"] * 3
     assert len(server.state.jobs.batches) == 1
 
