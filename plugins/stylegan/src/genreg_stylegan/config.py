@@ -38,18 +38,22 @@ Width = Annotated[int, Field(ge=1, le=1 << 16)]
 class Discriminator(Settings, frozen=True):
     """The discriminator of both generations; resolution, channels and classes are the generator's."""
 
-    architecture: Architecture = "resnet"
-    channel_base: Width = 32768
-    channel_max: Width = 512
-    conv_clamp: Clamp = None
-    cmap_dim: Width | None = None  # None: the channels at 4 x 4
-    mapping_layers: int = Field(default=8, ge=1, le=64)  # [mapping_kwargs.num_layers]
-    mapping_width: Width | None = None  # [mapping_kwargs.layer_features]; None: cmap_dim
-    embed_width: Width | None = None  # [mapping_kwargs.embed_features]; None: cmap_dim
-    lr_multiplier: float = Field(default=0.01, gt=0)  # [mapping_kwargs.lr_multiplier]
-    mbstd_group: int | None = Field(default=4, ge=1)  # [epilogue_kwargs.mbstd_group_size]; None: the whole batch
-    mbstd_channels: int = Field(default=1, ge=0, le=64)  # [epilogue_kwargs.mbstd_num_channels]
-    activation: Literal["lrelu"] = "lrelu"
+    architecture: Architecture = Field(default="resnet", description="how its blocks are joined")
+    channel_base: Width = Field(default=32768, description="channels times pixels of a side")
+    channel_max: Width = Field(default=512, description="most channels")
+    conv_clamp: Clamp = Field(default=None, description="bound of what convolutions make")
+    cmap_dim: Width | None = Field(default=None, description="width of the class's code; none: channels at 4 x 4")
+    mapping_layers: int = Field(default=8, ge=1, le=64, description="of its mapping [num_layers]")
+    mapping_width: Width | None = Field(default=None, description="of its mapping [layer_features]; none: cmap_dim")
+    embed_width: Width | None = Field(default=None, description="of the class [embed_features]; none: cmap_dim")
+    lr_multiplier: float = Field(default=0.01, gt=0, description="of its mapping")
+    mbstd_group: int | None = Field(
+        default=4, ge=1, description="pictures compared with each other [mbstd_group_size]; none: all"
+    )
+    mbstd_channels: int = Field(
+        default=1, ge=0, le=64, description="numbers that tell how they differ [mbstd_num_channels]"
+    )
+    activation: Literal["lrelu"] = Field(default="lrelu", description="leaky ReLU is what there is")
 
     def channels(self, resolution: int) -> int:
         """Channels at that resolution."""
@@ -59,17 +63,19 @@ class Discriminator(Settings, frozen=True):
 class Generator(Settings, frozen=True):
     """What both generations of generators are told."""
 
-    z_dim: int = Field(default=512, ge=0, le=1 << 16)
-    c_dim: int = Field(default=0, ge=0, le=1 << 16)  # classes; 0: unconditional
-    w_dim: Width = 512
-    image_channels: int = Field(default=3, ge=1, le=64)  # [img_channels]
-    classes: list[str] = Field(default=[])  # their names, in order; may be empty
-    mapping_width: Width | None = None  # [mapping_kwargs.layer_features]; None: w_dim
-    embed_width: Width | None = None  # [mapping_kwargs.embed_features]; None: w_dim
-    lr_multiplier: float = Field(default=0.01, gt=0)  # [mapping_kwargs.lr_multiplier]
-    channel_max: Width = 512
-    discriminator: Discriminator | None = None  # of discriminator.safetensors, where the file is there
-    activation: Literal["lrelu"] = "lrelu"
+    z_dim: int = Field(default=512, ge=0, le=1 << 16, description="numbers that are drawn")
+    c_dim: int = Field(default=0, ge=0, le=1 << 16, description="classes; 0: none")
+    w_dim: Width = Field(default=512, description="numbers of a style")
+    image_channels: int = Field(default=3, ge=1, le=64, description="of the picture [img_channels]")
+    classes: list[str] = Field(default=[], description="names of the classes, in order; may be empty")
+    mapping_width: Width | None = Field(default=None, description="of the mapping [layer_features]; none: w_dim")
+    embed_width: Width | None = Field(default=None, description="of the class [embed_features]; none: w_dim")
+    lr_multiplier: float = Field(default=0.01, gt=0, description="of the mapping")
+    channel_max: Width = Field(default=512, description="most channels")
+    discriminator: Discriminator | None = Field(
+        default=None, description="of discriminator.safetensors, where the file is there"
+    )
+    activation: Literal["lrelu"] = Field(default="lrelu", description="leaky ReLU is what there is")
 
     @model_validator(mode="after")
     def _consistent(self) -> Generator:
@@ -83,13 +89,15 @@ class Generator(Settings, frozen=True):
 class Stylegan2Config(Generator, frozen=True):
     """A StyleGAN2 generator, as in the adaptive-augmentation edition of 2020."""
 
-    resolution: Resolution = 256  # [img_resolution]
-    mapping_layers: int = Field(default=8, ge=1, le=64)  # [mapping_kwargs.num_layers]
-    w_avg_beta: float = Field(default=0.995, ge=0, le=1)  # [mapping_kwargs.w_avg_beta]
-    architecture: Architecture = "skip"
-    channel_base: Width = 32768  # 32768 is config-f, 16384 config-e
-    conv_clamp: Clamp = None  # published files say 256
-    use_noise: bool = True
+    resolution: Resolution = Field(default=256, description="pixels of a side, a power of two [img_resolution]")
+    mapping_layers: int = Field(default=8, ge=1, le=64, description="of the mapping [num_layers]")
+    w_avg_beta: float = Field(default=0.995, ge=0, le=1, description="how slowly training moves w_avg")
+    architecture: Architecture = Field(default="skip", description="how its blocks are joined")
+    channel_base: Width = Field(
+        default=32768, description="channels times pixels of a side: 32768 is config-f, 16384 config-e"
+    )
+    conv_clamp: Clamp = Field(default=None, description="bound of what convolutions make; published files say 256")
+    use_noise: bool = Field(default=True, description="whether layers add noise")
 
     @property
     def resolutions(self) -> list[int]:
@@ -109,23 +117,25 @@ class Stylegan2Config(Generator, frozen=True):
 class Stylegan3Config(Generator, frozen=True):
     """A StyleGAN3 generator. The defaults are those of T; R has conv_kernel 1 and radial filters."""
 
-    resolution: int = Field(default=256, ge=4, le=LARGEST)  # [img_resolution]: any size
-    mapping_layers: int = Field(default=2, ge=1, le=64)  # [mapping_kwargs.num_layers]
-    w_avg_beta: float = Field(default=0.998, ge=0, le=1)  # [mapping_kwargs.w_avg_beta]
-    channel_base: Width = 32768
-    num_layers: int = Field(default=14, ge=1, le=64)  # without the last, ToRGB
-    num_critical: int = Field(default=2, ge=0, le=64)
-    first_cutoff: float = Field(default=2, gt=0)
-    first_stopband: float = Field(default=2**2.1, gt=0)
-    last_stopband_rel: float = Field(default=2**0.3, gt=0)
-    margin_size: int = Field(default=10, ge=0, le=1024)
-    output_scale: float = Field(default=0.25, gt=0)
-    conv_kernel: int = Field(default=3, ge=1, le=15)
-    filter_size: int = Field(default=6, ge=1, le=64)  # taps of a filter per unit of its factor
-    lrelu_upsampling: int = Field(default=2, ge=1, le=16)
-    use_radial_filters: bool = False
-    conv_clamp: Clamp = 256.0
-    magnitude_ema_beta: float = Field(default=0.999, ge=0, le=1)
+    resolution: int = Field(default=256, ge=4, le=LARGEST, description="pixels of a side [img_resolution]")
+    mapping_layers: int = Field(default=2, ge=1, le=64, description="of the mapping [num_layers]")
+    w_avg_beta: float = Field(default=0.998, ge=0, le=1, description="how slowly training moves w_avg")
+    channel_base: Width = Field(default=32768, description="channels times pixels of a side")
+    num_layers: int = Field(default=14, ge=1, le=64, description="without the last, ToRGB")
+    num_critical: int = Field(default=2, ge=0, le=64, description="layers at the end at full bandwidth")
+    first_cutoff: float = Field(default=2, gt=0, description="cycles per picture that the first layer passes")
+    first_stopband: float = Field(default=2**2.1, gt=0, description="… and stops")
+    last_stopband_rel: float = Field(default=2**0.3, gt=0, description="stopband over cutoff of the last layers")
+    margin_size: int = Field(default=10, ge=0, le=1024, description="pixels around the picture")
+    output_scale: float = Field(default=0.25, gt=0, description="of the picture")
+    conv_kernel: int = Field(default=3, ge=1, le=15, description="3 in T, 1 in R")
+    filter_size: int = Field(default=6, ge=1, le=64, description="taps of a filter per unit of its factor")
+    lrelu_upsampling: int = Field(default=2, ge=1, le=16, description="rate of the activation over the layer's")
+    use_radial_filters: bool = Field(default=False, description="as in R: filters that no direction is special to")
+    conv_clamp: Clamp = Field(default=256.0, description="bound of what convolutions make")
+    magnitude_ema_beta: float = Field(
+        default=0.999, ge=0, le=1, description="how slowly training moves the layers' magnitudes"
+    )
 
     @model_validator(mode="after")
     def _layers(self) -> Stylegan3Config:

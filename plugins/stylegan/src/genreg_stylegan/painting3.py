@@ -25,30 +25,30 @@ def painter3(synthesis: Synthesis, device: torch.device, dtype: torch.dtype) -> 
 
     def paint(ws: Tensor, _: Noise | None, transform: Tensor | None) -> Iterator[Tensor]:
         moved = None if transform is None else synthesis.input.transform @ transform
-        with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
-            for row in range(len(ws)):
-                own = slice(row, row + 1)
-                if device.type == "cpu" and dtype == torch.float32:
-                    yield in_strips(synthesis, ws[own], None if moved is None else moved[own])
-                else:
-                    yield synthesis(ws[own], None if moved is None else moved[own])[0].float()
+        for row in range(len(ws)):
+            own, place = ws[row : row + 1], None if moved is None else moved[row : row + 1]
+            if device.type == "cpu":
+                yield in_strips(synthesis, own, place, dtype)
+            else:
+                with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+                    yield synthesis(own, place)[0].float()
 
     return paint
 
 
-def in_strips(synthesis: Synthesis, ws: Tensor, transform: Tensor | None) -> Tensor:
-    """One picture [c, R, R] of ws [1, num_ws, w_dim] and a transform [1, 3, 3]."""
+def in_strips(synthesis: Synthesis, ws: Tensor, transform: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """One picture [c, R, R] of ws [1, num_ws, w_dim] and a transform [1, 3, 3]; convolutions are in ``dtype``."""
     x: Tensor = synthesis.input(ws[:, 0], transform).contiguous(memory_format=torch.channels_last)
     for number, conv in enumerate(synthesis.convs, 1):
-        x = painted(conv, x, ws[:, number])
+        x = painted(conv, x, ws[:, number], dtype)
     return x[0] * synthesis.config.output_scale
 
 
-def painted(conv: AliasFreeConv, x: Tensor, w: Tensor) -> Tensor:
-    """x [1, i, s, s] and w [1, w_dim] to [1, o, t, t], channels last."""
+def painted(conv: AliasFreeConv, x: Tensor, w: Tensor, dtype: torch.dtype) -> Tensor:
+    """x [1, i, s, s] and w [1, w_dim] to [1, o, t, t], channels last; the filters, slow in bfloat16, are in float32."""
     layer, (weight, into, out) = conv.layer, conv.modulation(w)
-    weight = weight * into[0][:, None, None] * out[0][:, None, None, None]
-    y = F.conv2d(x, weight, conv.bias, padding=layer.kernel - 1)
+    weight = (weight * torch.outer(out[0], into[0])[:, :, None, None]).to(dtype)
+    y = F.conv2d(x.to(dtype), weight, conv.bias.to(dtype), padding=layer.kernel - 1).float()
     if conv.up_filter is None or conv.down_filter is None:
         y = F.pad(y, (*layer.padding, *layer.padding))
         return y if conv.clamp is None else y.clamp_(-conv.clamp, conv.clamp)
