@@ -935,3 +935,10 @@ def test_a_list_of_images_is_given_by_their_files(tmp_path):
     assert given_scalar([jpeg, tmp_path / "a.png"], field, "images").as_py() == [jpeg, png]
     with pytest.raises(UsageError, match=r"--given images=nowhere\.png: nowhere\.png cannot be read"):
         given_scalar("[nowhere.png]", field, "images")
+
+
+def test_a_notebook_shows_many_large_images_small():
+    pixels = pa.table({"image": images(np.zeros((65, 1040, 1040, 1), np.uint8))})
+    sheet = decode(Samples(pixels, np.arange(65, dtype=np.uint64))._repr_png_() or b"")
+    assert sheet.shape == (9 * 514 - 2, 8 * 514 - 2, 1) or sheet.shape == (8 * 514 - 2, 9 * 514 - 2, 1)
+    assert Samples(pixels.slice(0, 0), np.arange(0, dtype=np.uint64))._repr_png_() is None

@@ -1,7 +1,7 @@
 """Steps from a file and from the command line are the same calls."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genreg.errors import UsageError
@@ -52,6 +52,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 
 
 @given(st.text(), st.lists(st.text()), st.floats(allow_nan=False, allow_infinity=False))
+@settings(deadline=None)
 def test_what_is_spelled_is_read_as_it_was_or_refused(text, names, low):
     values = {"text": text, "names": names, "low": low}
     try:

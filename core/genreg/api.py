@@ -20,7 +20,7 @@ from genreg.errors import CheckpointError, UsageError
 from genreg.foreign import adopt, is_foreign, no_folder
 from genreg.form import Form
 from genreg.given import Given, as_table, read_given
-from genreg.images import as_pillow, contact_sheet, each_image, encode, image_columns
+from genreg.images import WIDEST_SHOWN, as_pillow, contact_sheet, each_image, encode, image_columns, thumbnail
 from genreg.loading import open_source
 from genreg.options import bind, build, of_function, of_model, parse_call
 from genreg.plugins import Components, load_plugins
@@ -77,7 +77,10 @@ class Samples:
         return as_html(self.table)
 
     def _repr_png_(self) -> bytes | None:
-        return encode(contact_sheet(self._pixels()[:100])) if len(self) and image_columns(self.table.schema) else None
+        if not len(self) or not image_columns(self.table.schema):
+            return None
+        first = Samples(self.table.slice(0, 100), self.seeds)._pixels()
+        return encode(contact_sheet([None if one is None else thumbnail(one, WIDEST_SHOWN) for one in first]))
 
     def __repr__(self) -> str:
         from genreg.outputs import as_text

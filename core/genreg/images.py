@@ -167,6 +167,15 @@ def as_pillow(image: Array) -> Any:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
+def thumbnail(image: Array, side: int) -> Array:
+    """An image, uint8 [h, w, c], made smaller where a side of it is longer than ``side`` pixels."""
+    if max(image.shape[:2]) <= side:
+        return image
+    small = as_pillow(image)
+    small.thumbnail((side, side))
+    return np.array(small).reshape(small.height, small.width, -1)
+
+
 def encoded(value: Any, asked: str = "the image") -> bytes:
     """An encoded image from what people have: a path (also ``@path``), bytes, a Pillow image, a uint8 array.
 

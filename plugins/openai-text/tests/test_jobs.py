@@ -122,11 +122,26 @@ def test_a_batch_whose_id_was_never_told_is_found_again_by_its_name(server, tmp_
     assert len(server.state.jobs.batches) == 1
 
 
+def test_what_an_earlier_run_reserved_is_settled_by_the_run_that_picks_it_up(server, tmp_path):
+    options = BATCH | {"budget": "0.0001"}  # two requests may take 0.000093, and take less
+    server.fault("lost", path="/v1/batches")
+    with pytest.raises(GenregError, match="--resume finds out"):
+        rows_of(options, tmp_path, list("ab"), max_tokens=20)
+    assert totals(tmp_path / JOURNAL).bound == Decimal("0.000093")
+    rows = rows_of(options, tmp_path, list("abc"), max_tokens=20)  # the third fits when the first two are settled
+    assert [row["outcome"] for row in rows] == ["ok"] * 3
+    assert len(server.state.jobs.batches) == 2
+    assert totals(tmp_path / JOURNAL).cost <= Decimal("0.0001")
+
+
 def test_a_batch_that_was_never_begun_is_sent(server, tmp_path):
     server.fault("drop", path="/v1/files")
     with pytest.raises(GenregError, match="--resume finds out whether the batch was begun"):
         rows_of(BATCH, tmp_path, list("abc"))
     assert totals(tmp_path / JOURNAL).open
+    server.fault("html", path="/v1/batches")
+    with pytest.raises(GenregError, match="finds out whether a batch of an earlier run was begun"):
+        rows_of(BATCH, tmp_path, list("abc"))
     assert [row["outcome"] for row in rows_of(BATCH, tmp_path, list("abc"))] == ["ok"] * 3
     assert len(server.state.jobs.batches) == 1
 
@@ -180,6 +195,24 @@ def test_a_batch_is_picked_up_after_any_kill(server, tmp_path):
     assert set(lines(server).values()) == {1}
     recipe = json.loads((tmp_path / "out.csv.recipe.json").read_text())
     assert recipe["used"]["outcomes"] == {"ok": 40}
+
+
+def test_a_batch_that_is_waited_for_can_be_interrupted(server, tmp_path):
+    server.state.jobs.seconds = 60.0
+    command = [sys.executable, "-m", "genreg", "run", "openai-text", "hello", "--seed", "1", "-o", "out.csv"]
+    command += ["--option", "batch=true", "--option", "poll=0.1"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "has begun with 1 request:" in process.stderr.readline()
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130, rest
+    assert "0 of 1 rows are kept in out.csv.part: --resume continues from there" in rest
+    server.state.jobs.ready["batch_fake0001"] = 0.0
+    done = subprocess.run([*command, "--resume"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert server.billed == 1
 
 
 # ---- background responses ----

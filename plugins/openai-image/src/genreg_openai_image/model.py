@@ -41,7 +41,7 @@ from genreg_openai_image.answered import answer_of, no_url, partial_of, row_of, 
 from genreg_openai_image.asked import asked, check_masks, checked_prompt, most_tokens, pictures
 from genreg_openai_image.fetched import fetcher
 from genreg_openai_image.grouped import Group, Noted, Row, grouped
-from genreg_openai_image.shown import drawn, protocol
+from genreg_openai_image.shown import escapes, protocol
 from genreg_openai_image.tool import as_images, as_response
 
 MOST_SHOWN = 16  # pictures of a run, on a terminal
@@ -88,7 +88,7 @@ class RemoteImages:
         context: dict[str, list[Any]] = {
             "sent": sent,
             "pictures": [tuple(pictures(row)) for row in rows],
-            "mask": [r["mask"] for r in rows],
+            "mask": [row["mask"] for row in rows],
         }
         prompts = _objects([row["prompt"] for row in rows])
         return Draft(prompts, seeds, context={name: _objects(cells) for name, cells in context.items()})
@@ -138,13 +138,13 @@ class RemoteImages:
     def batches(self, journal: Journal, budget: Budget, folder: Path) -> Batches:
         """The same requests by the Batch API."""
         require_journal(folder)
-
-        async def answered(request: Request, body: Mapping[str, Any]) -> Answer:
-            amount, form = len(request.body["seeds"]), request.body.get("output_format")
-            return self.priced(await answer_of(body, amount, form, no_url, self.prices), amount)
-
         how: dict[str, Any] = {name: getattr(self.options, name) for name in ("poll", "timeout", "attempts")}
-        return Batches(self.endpoint, "/v1/images/generations", journal, budget, answered, _without_seeds, **how)
+        return Batches(self.endpoint, "/v1/images/generations", journal, budget, self.came, _without_seeds, **how)
+
+    async def came(self, request: Request, found: Mapping[str, Any]) -> Answer:
+        """An answer whose pictures came along, fetched later than it was asked for."""
+        amount, form = len(request.body["seeds"]), request.body.get("output_format")
+        return self.priced(await answer_of(found, amount, form, no_url, self.prices), amount)
 
     def rows(self, drafts: Iterator[Draft]) -> Iterator[Row[Ask]]:
         """Each row with what is asked for it."""
@@ -234,12 +234,9 @@ class RemoteImages:
 
             async def ask(request: Request, call: Call) -> Answer:
                 if options.background:
-                    body = as_response(request.body, options.through)
-                    response = as_images(
-                        await in_background(service, body, call, self.endpoint.host), self.endpoint.host
-                    )
-                    form = request.body.get("output_format")
-                    return self.priced(await answer_of(response, 1, form, no_url, self.prices), 1)
+                    drawn = as_response(request.body, options.through)
+                    found = as_images(await in_background(service, drawn, call, self.endpoint.host), self.endpoint.host)
+                    return await self.came(request, found)
                 rest = dict(request.body)
                 seeds, prompt = rest.pop("seeds"), rest.pop("prompt")
                 named: dict[str, Any] = {"prompt": prompt}
@@ -365,5 +362,5 @@ def _show(picture: bytes) -> None:
     """Show a picture on a terminal that can; past the progress bar, which would take the sequences apart."""
     how = protocol(os.environ)
     if how and sys.__stderr__ and sys.__stderr__.isatty():
-        sys.__stderr__.write(drawn(picture, how))
+        sys.__stderr__.write(escapes(picture, how))
         sys.__stderr__.flush()

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
 from genreg.errors import DataError
-from genreg.images import as_pillow, decode, encode
+from genreg.images import WIDEST_SHOWN, decode, encode, thumbnail
 
 Protocol: TypeAlias = Literal["kitty", "iterm"]
 
-LARGEST = 512  # pixels of a side, as it is shown
 CHUNK = 4096  # bytes of base64 in one escape sequence, at most (kitty)
 
 
@@ -29,20 +28,17 @@ def protocol(environ: Mapping[str, str]) -> Protocol | None:
     return "iterm" if program in ("iTerm.app", "WezTerm") else None
 
 
-def drawn(data: bytes, protocol: Protocol) -> str:
+def escapes(data: bytes, protocol: Protocol) -> str:
     """The escape sequences that show an encoded picture, made smaller; empty for what is none.
 
     Sources: sw.kovidgoyal.net/kitty/graphics-protocol (a=T: show at once, f=100: PNG, m: more follows), and
     iterm2.com/documentation-images.
     """
     try:
-        small = as_pillow(decode(data))
+        small = thumbnail(decode(data), WIDEST_SHOWN)
     except DataError:
         return ""
-    small.thumbnail((LARGEST, LARGEST))
-    import numpy as np
-
-    text = base64.b64encode(encode(np.asarray(small))).decode()
+    text = base64.b64encode(encode(small)).decode()
     if protocol == "iterm":
         return f"\x1b]1337;File=inline=1;size={len(text) * 3 // 4}:{text}\a\n"
     parts = [text[at : at + CHUNK] for at in range(0, len(text), CHUNK)]

@@ -5,9 +5,10 @@ conditions ─► prompt, and what is asked with it ─► request ─► stream
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -148,12 +149,11 @@ class RemoteText:
                 if options.background:
                     response = await in_background(service, request.body, call, self.endpoint.host)
                     return await self.whole(request, response)
-                rest = dict(request.body)
-                model = rest.pop("model")
+                model, whole = request.body["model"], dict(request.body)  # as it is: the client has nothing to convert
                 if self.api == "responses":
-                    answer: Any = responses.create(model=model, input=rest.pop("input"), extra_body=rest)
+                    answer: Any = responses.create(model=model, input=[], extra_body=whole)
                 else:
-                    answer = chat.create(model=model, messages=rest.pop("messages"), extra_body=rest)
+                    answer = chat.create(model=model, messages=[], extra_body=whole)
                 return await self.listen(answer, request, call)
 
             yield ask
@@ -169,8 +169,10 @@ class RemoteText:
                 elif "event-stream" not in kind:
                     raise Failure(f"{host} answered with {kind or 'something'}, not with an answer of the API")
                 else:
-                    async for data in events(response.iter_bytes()):
+                    chunks = response.iter_bytes()
+                    async for data in events(chunks):
                         if data == "[DONE]":
+                            await _rest(chunks)
                             break
                         if piece := take(said, read(data, host), host):
                             call.piece(piece)
@@ -253,6 +255,14 @@ def load(options: TextOptions) -> RemoteText:
         way = "leave out batch" if options.batch else "--option api=responses asks that"
         raise UsageError(f"--option background=true: only the Responses API goes on without us, call by call: {way}")
     return found
+
+
+async def _rest(chunks: AsyncIterator[bytes]) -> None:
+    """Read a stream to its end, which should be there already, so that its connection can be used again."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(1):
+            async for _ in chunks:
+                pass
 
 
 def _with(first: Request, rest: Iterator[Request]) -> Iterator[Request]:

@@ -79,7 +79,7 @@ class Batches:
                     for id in loop.call(work.ended()):
                         answers = work.results(id)
                         while group := loop.call(_some(answers, TOGETHER)):
-                            yield from work.done(loop.call(work.note(group)))
+                            yield from work.done(loop.call(work.take(group)))
                         yield from work.done(loop.call(work.close(id)))
             finally:
                 loop.call(service.close())
@@ -137,14 +137,22 @@ class _Work:
                 await asyncio.gather(*(self.how.journal.submitted(key, id) for key in requests))
                 self.open[id] = requests
         for id, requests in self.open.items():
-            note(f"batch {id} of an earlier run: {len(requests):,} requests")
+            note(f"batch {id} of an earlier run: {_counted(requests)}")
 
     async def find(self, name: str) -> str | None:
         """The service's id of a batch, by our own name of it; None where it has none."""
-        async for batch in self.service.batches.list(limit=100):
-            if (batch.metadata or {}).get(TAG) == name.removeprefix(NEW):
-                return batch.id
+        try:
+            async for batch in self.service.batches.list(limit=100):
+                if (batch.metadata or {}).get(TAG) == name.removeprefix(NEW):
+                    return batch.id
+        except Exception as error:
+            raise self.later(error, "finds out whether a batch of an earlier run was begun") from None
         return None
+
+    def later(self, error: Exception, what: str) -> Unreachable:
+        """Why the run ends here, and what --resume does then."""
+        host, scrub = self.how.endpoint.host, self.how.endpoint.scrub
+        return Unreachable(f"{scrub(judged(error, host).message)}; --resume {what}")
 
     async def submit(self) -> None:
         """Send what there is to be sent, as much as the budget reaches for."""
@@ -185,9 +193,9 @@ class _Work:
             id = batch.id
         except Exception as error:
             failure = judged(error, self.how.endpoint.host)
-            message = self.how.endpoint.scrub(failure.message)
             if failure.billed:
-                raise Unreachable(f"{message}; --resume finds out whether the batch was begun") from None
+                raise self.later(failure, "finds out whether the batch was begun") from None
+            message = self.how.endpoint.scrub(failure.message)
             for key in requests:
                 await journal.rejected(key, message)
             raise (failure.stops or UsageError)(message) from None
@@ -195,7 +203,7 @@ class _Work:
         self.open[id] = requests
         for key in requests:
             self.tried[key] = self.tried.get(key, 0) + 1
-        note(f"batch {id} has begun with {len(requests):,} requests: it may take a day, and --resume picks it up again")
+        note(f"batch {id} has begun with {_counted(requests)}: it may take a day, and --resume picks it up again")
 
     async def ended(self) -> list[str]:
         """The batches that have ended by now."""
@@ -209,8 +217,7 @@ class _Work:
                 except Exception as error:
                     failed, failure = failed + 1, judged(error, self.how.endpoint.host)
                     if failed == TRIES or (failure.stops and not failure.retry):
-                        message = self.how.endpoint.scrub(failure.message)
-                        raise Unreachable(f"{message}; --resume looks for the batch {id} again") from None
+                        raise self.later(failure, f"looks for the batch {id} again") from None
                     await asyncio.sleep(min(0.2 * 2**failed, self.how.poll))
         return [id for id in self.open if self.batches[id].status in ENDED]
 
@@ -225,10 +232,9 @@ class _Work:
                         if found.get("custom_id") in self.open[id]:
                             yield found["custom_id"], found
         except Exception as error:
-            message = self.how.endpoint.scrub(judged(error, self.how.endpoint.host).message)
-            raise Unreachable(f"{message}; --resume fetches the answers of batch {id} again") from None
+            raise self.later(error, f"fetches the answers of batch {id} again") from None
 
-    async def note(self, lines: list[tuple[str, Mapping[str, Any]]]) -> list[tuple[str, Answer]]:
+    async def take(self, lines: list[tuple[str, Mapping[str, Any]]]) -> list[tuple[str, Answer]]:
         """Read answers, settle what they cost, and note them."""
         found = []
         for key, line in lines:
@@ -259,15 +265,12 @@ class _Work:
     async def close(self, id: str) -> list[tuple[str, Answer]]:
         """End a batch: what it did not answer is surely not billed, and is sent again where the batch expired."""
         batch, left = self.batches[id], self.open.pop(id)
-        counts = (
-            f"{batch.request_counts.completed:,} of {batch.request_counts.total:,}" if batch.request_counts else "?"
-        )
-        note(f"batch {id} {'has ' if batch.status == 'expired' else ''}{batch.status}: {counts} answered")
+        told = f"batch {id} {'has ' if batch.status == 'expired' else ''}{batch.status}"
+        if counts := batch.request_counts:
+            note(f"{told}: {counts.completed:,} of {counts.total:,} answered")
         if not left:
             return []
-        why = ": ".join(
-            filter(None, (f"batch {id} {'has ' * (batch.status == 'expired')}{batch.status}", _errors(batch)))
-        )
+        why = ": ".join(filter(None, (told, _errors(batch))))
         over = []
         for key, request in left.items():
             if batch.status == "completed":  # it may have been billed, and nobody says so
@@ -290,6 +293,10 @@ def require_journal(folder: Path) -> None:
     """Raise UsageError where nothing would be left of a batch if this process ended: where rows go to no file."""
     if folder.name != JOURNAL:
         raise UsageError("batch=true may take a day: name a file with -o, so that --resume can pick the batch up")
+
+
+def _counted(requests: Mapping[str, Request]) -> str:
+    return f"{len(requests):,} request{'s' * (len(requests) != 1)}"
 
 
 def _line(key: str, path: str, body: Mapping[str, Any]) -> bytes:

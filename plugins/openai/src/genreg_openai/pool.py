@@ -75,7 +75,8 @@ class _Work:
         self.pool = pool
         self.events: SimpleQueue[Piece | Done | int] = SimpleQueue()  # a number: this row was given up
         self.open: dict[int, None] = {}  # rows handed to the loop and not taken back, oldest first
-        self.early: dict[int, list[str]] = {}  # pieces of rows that are not the oldest
+        self.early: dict[int, list[str]] = {}  # pieces of rows that are not the oldest: nobody is woken for them
+        self.oldest, self.lock = 0, threading.Lock()  # the lock is for these two
         self.stopped: BaseException | None = None  # why nothing more is sent
         self.same: dict[str, asyncio.Future[Answer]] = {}  # by key: a row that asks the same shares the answer
         self.tasks: set[asyncio.Task[None]] = set()
@@ -101,18 +102,17 @@ class _Work:
                 break
             event = self.events.get()
             if isinstance(event, Piece):
-                if event.row == next(iter(self.open)):
-                    yield event
-                else:
-                    self.early.setdefault(event.row, []).append(event.text)
+                yield event
                 continue
             row = event.row if isinstance(event, Done) else event
             del self.open[row]
-            self.early.pop(row, None)
             if isinstance(event, Done):
                 yield event
-            oldest = next(iter(self.open), -1)
-            yield from (Piece(oldest, text) for text in self.early.pop(oldest, ()))
+            with self.lock:
+                self.early.pop(row, None)
+                self.oldest = next(iter(self.open), last + 1)
+                held = self.early.pop(self.oldest, ())
+            yield from (Piece(self.oldest, text) for text in held)
         if self.stopped:
             raise self.stopped
 
@@ -279,7 +279,11 @@ class _Work:
         await asyncio.sleep(wait)
 
     def _tell(self, row: int, text: str) -> None:
-        self.events.put(Piece(row, text))
+        with self.lock:
+            if row == self.oldest:
+                self.events.put(Piece(row, text))
+            else:
+                self.early.setdefault(row, []).append(text)
 
 
 class _NotBilled(Exception):

@@ -184,7 +184,7 @@ class Handler(BaseHTTPRequestHandler):
             state.max_in_flight = max(state.max_in_flight, state.in_flight)
             self.entry: dict[str, Any] = {
                 "request_id": f"req_fake{state.seen:06d}", "time": time.time(), "method": method, "path": path,
-                "authorization": self.headers.get("authorization"),
+                "authorization": self.headers.get("authorization"), "port": self.client_address[1],
                 "billed": False,
             }  # fmt: skip
             state.log.append(self.entry)
