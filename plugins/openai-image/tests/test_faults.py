@@ -95,12 +95,12 @@ def held(case: Case, model: Any, server: Any, folder: Path) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_fault_has_its_outcome_and_is_not_paid_twice(name, server, tmp_path):
-    held(CASES[name], load("openai-image", options={"timeout": "0.4"}), server, tmp_path)
+    held(CASES[name], load("openai-image", options={"timeout": "0.4" if name == "hang" else "30"}), server, tmp_path)
 
 
 @pytest.mark.parametrize("name", PARTIALS)
 def test_a_fault_of_a_stream_keeps_the_last_picture_on_the_way(name, server, tmp_path):
-    options = {"timeout": "0.4", "partials": "3", "partials_folder": str(tmp_path / "partials")}
+    options = {"partials": "3", "partials_folder": str(tmp_path / "partials")}
     held(PARTIALS[name], load("openai-image", options=options), server, tmp_path)
 
 
@@ -234,6 +234,5 @@ def test_a_run_that_is_killed_at_any_time_pays_for_each_picture_once(server, tmp
     unknown = outcomes.count("unknown")
     assert len(pictures) == 60 - unknown
     assert set(outcomes) <= {"ok", "unknown"}
-    bodies = [entry for entry in server.log if entry["billed"]]
-    assert len(bodies) == 20  # 60 pictures, three in each request
     assert unknown % 3 == 0
+    assert 20 - unknown // 3 <= server.billed <= 20  # 60 pictures, three in each request; an unknown one may be unpaid

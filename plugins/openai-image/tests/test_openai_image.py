@@ -84,7 +84,7 @@ def test_only_what_was_set_is_sent_under_the_apis_names(server):
 
 def test_copies_of_a_prompt_share_requests_and_each_row_has_its_own_picture(server):
     samples = load("openai-image", options={"price": "[0,10]"}).sample(6, prompt="a hat", seed=3, **SMALL)
-    assert [entry["body"].get("n") for entry in server.log] == [4, 2]
+    assert sorted(entry["body"].get("n") for entry in server.log) == [2, 4]
     pictures = samples.table.column("image").to_pylist()
     first = came(server, "a hat", n=4)
     assert pictures[:4] == first

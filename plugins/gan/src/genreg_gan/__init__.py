@@ -65,5 +65,6 @@ def genreg_models() -> list[ModelFamily]:
             fit=fit,
             estimate=estimate,
             preprocess=("categories",),
+            tolerance=1e-5,  # of the generator; one grey level after rounding
         )
     ]
