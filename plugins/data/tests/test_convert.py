@@ -200,7 +200,7 @@ def test_what_is_there_is_not_overwritten_unasked(convert, tmp_path):
     _, err = convert("a.csv", "-o", "a.csv", code=2)
     assert err == "genreg: a.csv is there already: choose another name, or --force to replace it\n"
     _, err = convert("a.csv", "-o", "a.xlsx", code=2)
-    assert err.startswith("genreg: a.xlsx: the suffix .xlsx has no writer; there are: .arrow, .bmp, .csv, ")
+    assert err.startswith("genreg: a.xlsx: the suffix .xlsx has no writer; there are: .apng, .arrow, .bmp, .csv, ")
     _, err = convert("none.csv", "-o", "c.csv", code=2)
     assert err == "genreg: none.csv: there is no such file\n"
 

@@ -228,7 +228,8 @@ def test_a_run_that_is_killed_at_any_time_pays_for_each_picture_once(server, tmp
 
     table = pq.read_table(tmp_path / "hats.parquet")
     outcomes = table.column("outcome").to_pylist()
-    assert done.returncode == (0 if set(outcomes) == {"ok"} else 3), done.stderr
+    early = "is finished already" in done.stderr  # a run came to its end before it could be killed
+    assert done.returncode == (0 if set(outcomes) == {"ok"} or early else 3), done.stderr
     assert len(outcomes) == 60
     pictures = [cell for cell in table.column("image").to_pylist() if cell is not None]
     unknown = outcomes.count("unknown")
