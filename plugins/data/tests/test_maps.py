@@ -83,7 +83,7 @@ def there_and_back(column: Any, call: str, folder) -> Any:
     source = train(table)
     chain = through_files(fitted(source, call), folder)
     mapped = chain.apply(whole(source))
-    assert not mapped.equals(whole(source)) or len(set(column.to_pylist()) - {None, 0}) < 2
+    assert pa.types.is_floating(mapped.schema.field("x").type)
     return conform(chain.undo(mapped), table.schema).column("x")
 
 
