@@ -111,8 +111,9 @@ class _Work:
             with self.lock:
                 self.early.pop(row, None)
                 self.oldest = next(iter(self.open), last + 1)
-                held = self.early.pop(self.oldest, ())
-            yield from (Piece(self.oldest, text) for text in held)
+                held = "".join(self.early.pop(self.oldest, ()))
+            if held:
+                yield Piece(self.oldest, held)
         if self.stopped:
             raise self.stopped
 
@@ -182,6 +183,8 @@ class _Work:
             self._stop(error)
             self.events.put(request.row)
         else:
+            with self.lock:
+                self.early.pop(request.row, None)  # the row is whole before anybody waited for its pieces
             self.events.put(Done(request.row, answer.columns, answer.outcome))
 
     async def _shared(self, request: Request) -> Answer:
