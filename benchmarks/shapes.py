@@ -14,8 +14,8 @@ from genreg.draft import Array
 
 KINDS = ("disc", "square", "triangle", "ring")
 SIDE, FINE = 32, 4  # pixels, and points per pixel and axis that are averaged
-TRAIN, HELD = 6000, 1500
-RADIUS = (6, 11)  # of discs and rings, in pixels; the others have about the same area …
+TRAIN, HELD = 24000, 1500
+RADIUS = (7, 11.5)  # of discs and rings, in pixels; the others have about the same area …
 REACH = 1.25  # … and a triangle's corners reach this many radii
 APART = 0.5  # the least distance of the two colors, each channel from 0 to 1
 
@@ -35,7 +35,7 @@ class Shapes(NamedTuple):
 
 
 def shapes() -> tuple[Shapes, Shapes]:
-    """6,000 to train on and 1,500 held out: always the same."""
+    """24,000 to train on and 1,500 held out: always the same."""
     return drawn(TRAIN, seed=0), drawn(HELD, seed=1)
 
 

@@ -1,4 +1,4 @@
-"""Train the bundled model gan-shapes on 6,000 shapes that are drawn here, and note its hashes. About 5 CPU minutes.
+"""Train the bundled model gan-shapes on 24,000 shapes that are drawn here, and note its hashes. About 5 CPU minutes.
 
 python plugins/gan/scripts/train_shapes.py
 python plugins/gan/scripts/train_shapes.py --seed 1 --out FOLDER    # another seed, for benchmarks/shapes_quality.py
@@ -10,13 +10,13 @@ import sys
 from pathlib import Path
 
 PLUGIN = Path(__file__).parents[1]
-SETTINGS = {"steps": 5500, "gamma": 0.3, "precision": "bf16", "store": "float16"}
+SETTINGS = {"steps": 6000, "gamma": 0.3, "precision": "bf16", "store": "float16"}
 ABOUT = """
 ## Origin of the data
 
-6,000 pictures, 32 x 32, of a disc, a square, a triangle or a ring in two colors, anywhere, of any size and angle, drawn
-by `benchmarks/shapes.py` from a seed. Weights are stored in half precision. The model is under Apache-2.0. To make it
-again:
+24,000 pictures, 32 x 32, of a disc, a square, a triangle or a ring in two colors, of various places, sizes and angles,
+drawn by `benchmarks/shapes.py` from a seed. Weights are stored in half precision. The model is under Apache-2.0. To
+make it again:
 
 ```
 python plugins/gan/scripts/train_shapes.py

@@ -431,7 +431,10 @@ def test_importing_the_plugin_does_not_import_what_computes():
 # ---- the bundled models ----
 
 
-@pytest.mark.parametrize(("name", "limit", "origin"), [("gan-digits", 1_000_000, "MIT licence")])
+@pytest.mark.parametrize(
+    ("name", "limit", "origin"),
+    [("gan-digits", 1_000_000, "MIT licence"), ("gan-shapes", 1_500_000, "benchmarks/shapes.py")],
+)
 def test_the_bundled_models_are_what_the_registry_names_and_small(name, limit, origin):
     entry = yaml.safe_load((PACKAGE / "registry.yaml").read_text("utf-8"))["models"][name]
     for file, facts in entry["files"].items():
@@ -441,7 +444,7 @@ def test_the_bundled_models_are_what_the_registry_names_and_small(name, limit, o
     assert origin in (PACKAGE / name / "README.md").read_text("utf-8")
 
 
-@pytest.mark.parametrize("name", ["digits"])
+@pytest.mark.parametrize("name", ["digits", "shapes"])
 def test_the_readme_s_grids_are_seeds_0_to_99_none_chosen(tmp_path, name):
     from PIL import Image
 

@@ -14,7 +14,7 @@ from genreg_torch.settings import TrainSettings
 LARGEST_MLP = 16  # pixels: up to this side an MLP is the better network
 DCGAN_SIDES = (16, 32, 64, 128, 256)
 OWN: dict[str, dict[str, Any]] = {  # defaults where a network or an objective has others
-    "mlp": {"width": 128, "steps": 2000, "batch": 256, "penalty_every": 1},
+    "mlp": {"width": 128, "steps": 1600, "batch": 256, "lr": 2e-3, "penalty_every": 1},
     "dcgan": {
         "width": 64, "latents": 100, "batch": 128, "lr": 2e-4, "lr_end": 1.0, "warmup": 0,
         "objective": "nonsaturating", "gamma": 0.0,
@@ -67,12 +67,15 @@ class Config(Images, TrainSettings, frozen=True):
     start: str | None = Field(
         default=None, description="a checkpoint with its discriminator, whose weights training starts from"
     )
-    steps: int = Field(default=9000, ge=1, description="updates of the weights (MLP: 2000)")
+    steps: int = Field(default=9000, ge=1, description="updates of the weights (MLP: 1600)")
     batch: int = Field(
         default=64, ge=1, description="pictures of one update, over all processes (MLP: 256, dcgan: 128)"
     )
     lr: float = Field(
-        default=1e-3, gt=0, description="learning rate after the warm-up (dcgan: 0.0002)", json_schema_extra=FREE
+        default=1e-3,
+        gt=0,
+        description="learning rate after the warm-up (MLP: 0.002, dcgan: 0.0002)",
+        json_schema_extra=FREE,
     )
     lr_end: float = Field(default=0.1, ge=0, le=1, description="share of lr that the cosine leaves at the end")
     warmup: int = Field(default=50, ge=0, description="steps over which the learning rate rises")
