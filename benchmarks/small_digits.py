@@ -26,14 +26,13 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from quality import manifold
+from quality import manifold, matched
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 from sklearn.datasets import load_digits
@@ -63,15 +62,9 @@ class Table:
         self.nearest = cKDTree(self.train)
 
     def row(self, x: Array, y: Array) -> dict[str, float]:
-        compared = np.mean([self.compared(x[few]) for few in self.choices(y)], axis=0)
+        compared = np.mean([self.compared(x[few]) for few in matched(y, self.held_y, CHOICES)], axis=0)
         cas = SVC(C=10).fit(x, y).score(self.held, self.held_y)
         return dict(zip(COLUMNS, map(float, (self.judge.score(x, y), cas, *compared)), strict=True))
-
-    def choices(self, y: Array) -> Iterator[Array]:
-        """Rows of samples, eight times, as many of each class as were held out: other counts would tell them apart."""
-        for seed in range(CHOICES):
-            order = np.random.default_rng(seed).permutation(len(y))
-            yield np.concatenate([order[y[order] == digit][: (self.held_y == digit).sum()] for digit in range(10)])
 
     def compared(self, few: Array) -> tuple[float, ...]:
         """lin, svm, P, R, C and nn of as many samples as were held out."""
