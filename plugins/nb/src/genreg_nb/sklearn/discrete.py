@@ -44,7 +44,8 @@ class Discrete(ArrayClassifier):
         self.class_count_ = np.zeros(len(self.classes_))
 
     def _read(self) -> None:
-        self._smooth(self._checked_alpha())
+        self._alpha = self._checked_alpha()
+        self._smooth(self._alpha)
         with np.errstate(divide="ignore"):  # a class without rows is impossible
             if self.class_prior is not None:
                 self.class_log_prior_ = np.log(np.asarray(self.class_prior, np.float64))
@@ -72,7 +73,7 @@ class Discrete(ArrayClassifier):
             warnings.warn(
                 f"alpha too small will result in numeric errors, setting alpha = {LEAST_ALPHA:.1e}. "
                 "Use `force_alpha=True` to keep alpha unchanged.",
-                stacklevel=4,
+                stacklevel=5,  # the caller of fit or partial_fit
             )
             alpha = np.maximum(alpha, LEAST_ALPHA)
         return alpha if alpha.ndim else float(alpha)
@@ -169,7 +170,7 @@ class MultinomialNB(Discrete):
                 "these rows are not counts but fractions, so no row total can be drawn: fit counts to sample"
             )
         counted = Counted(self.feature_count_, np.zeros(len(codes)), self._totals)
-        return draw_counts(shares(counted, self._checked_alpha()), codes, seeds).T.astype(np.int64)
+        return draw_counts(shares(counted, self._alpha), codes, seeds).T.astype(np.int64)
 
 
 def histogram(totals: Array, codes: Array, weights: Array | None, classes: int) -> Totals | None:
