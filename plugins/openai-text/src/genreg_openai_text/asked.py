@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from genreg.errors import UsageError
+from genreg_openai.given import json_object
 
 ROLES = ("system", "developer", "user", "assistant")
 SIMPLE = ("max_tokens", "temperature", "top_p", "stop", "effort")
@@ -30,7 +31,7 @@ def asked(row: Mapping[str, Any]) -> dict[str, Any]:
         found["messages"] = messages
     for name in ("schema", "extra"):
         if row.get(name):
-            found[name] = _object(row[name], name)
+            found[name] = json_object(row[name], name)
     return found
 
 
@@ -106,16 +107,6 @@ def most_tokens(prompt: str, asked: Mapping[str, Any]) -> int:
     texts = [prompt, asked.get("system", ""), *(message["content"] for message in asked.get("messages", ()))]
     rest = [json.dumps(asked[name]) for name in ("schema", "extra") if name in asked]
     return sum(len(text.encode("utf-8", "surrogatepass")) + OVERHEAD for text in (*texts, *rest))
-
-
-def _object(text: str, name: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise UsageError(f"{name}: this is no JSON ({error}); {name}=@FILE reads it from a file") from None
-    if not isinstance(found, dict):
-        raise UsageError(f"{name}: this is no JSON object")
-    return found
 
 
 def fits(value: Any, schema: Mapping[str, Any]) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from genreg_openai.calls import Call, Failure
-from genreg_openai.events import read
+from genreg_openai.events import read_whole
 from genreg_openai.policy import Unreachable, judged
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ async def in_background(service: AsyncOpenAI, body: Mapping[str, Any], call: Cal
         id = found["id"]
         await call.submitted(id)
         if found.get("status") in ENDED:
-            return _whole(found, id, host)
+            return _ended(found, id, host)
     wait, failed = FIRST_POLL, 0
     while True:
         await asyncio.sleep(wait)
@@ -54,10 +54,10 @@ async def in_background(service: AsyncOpenAI, body: Mapping[str, Any], call: Cal
             continue
         failed = 0
         if found.get("status") in ENDED:
-            return _whole(found, id, host)
+            return _ended(found, id, host)
 
 
-def _whole(found: dict[str, Any], id: str, host: str) -> dict[str, Any]:
+def _ended(found: dict[str, Any], id: str, host: str) -> dict[str, Any]:
     if found["status"] == "cancelled":
         raise Failure(f"the response {id} was cancelled at {host}")
     return found
@@ -65,4 +65,4 @@ def _whole(found: dict[str, Any], id: str, host: str) -> dict[str, Any]:
 
 async def _json(asking: Any, host: str) -> dict[str, Any]:
     async with asking as response:
-        return read((await response.read()).decode("utf-8", "replace"), host)
+        return await read_whole(response, host)
