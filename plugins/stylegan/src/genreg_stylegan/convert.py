@@ -132,7 +132,7 @@ def _unpickled(path: Path, asked: Asked) -> Networks:
     return _of_official(read_official(data), len(data), asked)
 
 
-# Each kind of file
+# ---- each kind of file ----
 
 
 def _of_official(networks: Mapping[str, Module], size: int, asked: Asked) -> Networks:
@@ -208,7 +208,7 @@ def _of_safetensors(path: Path) -> Tensors:
     return {name: _single(name, weights.numpy(name)) for name in weights.header}
 
 
-# Tensors
+# ---- tensors ----
 
 
 def _tensors(value: Mapping[Any, Any]) -> dict[str, Tensor]:
@@ -252,7 +252,7 @@ def _columns(config: Config) -> Any:
         raise CheckpointError(str(error)) from None
 
 
-# Comparing
+# ---- comparing ----
 
 
 def _refuse_long_filters(config: Stylegan3Config) -> None:

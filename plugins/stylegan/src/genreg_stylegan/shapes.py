@@ -7,7 +7,7 @@ taken as they usually are, and said.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from genreg.errors import CheckpointError
@@ -40,8 +40,13 @@ def config_of_shapes(shapes: Shapes, settings: Mapping[str, Any]) -> Config:
         raise CheckpointError(f"its tensors are no whole generator: {error} is missing or has another shape") from None
 
 
+def mapping_layers(names: Iterable[str]) -> int:
+    """How many layers the mapping network has whose tensors bear these names."""
+    return sum(bool(re.fullmatch(r"mapping\.fc\d+\.weight", name)) for name in names)
+
+
 def _mapping(shapes: Shapes) -> dict[str, Any]:
-    count = sum(bool(re.fullmatch(r"mapping\.fc\d+\.weight", name)) for name in shapes)
+    count = mapping_layers(shapes)
     (w_dim,) = shapes["mapping.w_avg"]
     width, inputs = shapes["mapping.fc0.weight"]
     embed, classes = shapes.get("mapping.embed.weight", (0, 0))
