@@ -14,6 +14,7 @@ import pyarrow as pa
 from genreg import Batch
 from genreg.data import Source, noted, resized
 from genreg.errors import DataError, did_you_mean
+from genreg.files import reason
 from genreg.images import image_field
 
 Mode: TypeAlias = Literal["refuse", "majority", "first"]
@@ -56,7 +57,7 @@ def _tasks(path: Path) -> list[dict[str, Any]]:
     try:
         tasks = json.loads(path.read_text("utf-8-sig"))
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
+        raise DataError(f"{path} cannot be read: {reason(error).lower()}") from None
     except ValueError as error:
         raise DataError(f"{path.name} is no JSON: {error}") from None
     if not isinstance(tasks, list) or not all(isinstance(t, dict) and isinstance(t.get("data"), dict) for t in tasks):
@@ -118,4 +119,4 @@ def _cell(value: Any, field: pa.Field[Any], path: Path, images: str) -> Any:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise DataError(f"{path.name}: {file} cannot be read: {(error.strerror or str(error)).lower()}") from None
+        raise DataError(f"{path.name}: {file} cannot be read: {reason(error).lower()}") from None

@@ -25,6 +25,7 @@ from genreg.preprocess import (
     chosen_columns,
     is_category,
     is_number,
+    is_text,
     refuse_inexact,
     with_nulls,
 )
@@ -403,8 +404,7 @@ def _values(source: Source, name: str, most: int, step: str, way: str, *, ordere
     """The values of a column of text, whole numbers or yes/no, in their noted or sorted order."""
     field = source.schema.field(name)
     kind = field.type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_boolean(kind)
-            or pa.types.is_integer(kind)):  # fmt: skip
+    if not (is_text(kind) or pa.types.is_boolean(kind) or pa.types.is_integer(kind)):
         raise DataError(f"--preprocess {step}: column {name} holds {kind}: categories are text, whole numbers, yes/no")
     seen: set[Any] = set()
     for batch in source.scan():
