@@ -45,15 +45,12 @@ def draw_paths(
         return paths
     size = max(1, ROOM // transition.size)
     if rows > size:
-        pieces = (slice(at, at + size) for at in range(0, rows, size))
-        return np.concatenate(
-            [
-                draw_paths(
-                    start, transition, uniforms[p], seeds[p], Observed(observed.log_evidence[p], observed.lengths[p])
-                )
-                for p in pieces
-            ]
-        )
+        pieces = [slice(at, at + size) for at in range(0, rows, size)]
+        given = [Observed(observed.log_evidence[p], observed.lengths[p]) for p in pieces]
+        drawn = [
+            draw_paths(start, transition, uniforms[p], seeds[p], own) for p, own in zip(pieces, given, strict=True)
+        ]
+        return np.concatenate(drawn)
     return _draw_given(first, transition, uniforms, seeds, observed)
 
 

@@ -84,12 +84,10 @@ class Data:
             row += len(chunk)
             report(row, source.rows)
         total = np.concatenate(lengths) if lengths else np.empty(0, np.int64)
+        if not len(total):
+            raise DataError("there are no training rows")
         if not total.any():
-            raise DataError(
-                f"none of the {len(total)} training rows holds a step: all sequences are empty"
-                if len(total)
-                else "there are no training rows"
-            )
+            raise DataError(f"none of the {len(total)} training rows holds a step: all sequences are empty")
         return cls(config, source, _joined(chunks) if size <= HELD else None, total)
 
     @property
@@ -168,13 +166,8 @@ def fit(
             best = fitted
     assert best is not None
     found = best.learned.parameters
-    metrics = {
-        "rows": float(len(data.lengths)),
-        "steps": float(data.steps),
-        "states": float(found.states),
-        **best.metrics,
-        **scores,
-    }
+    counts = {"rows": float(len(data.lengths)), "steps": float(data.steps), "states": float(found.states)}
+    metrics = {**counts, **best.metrics, **scores}
     if (data.lengths == 0).any():
         metrics["rows_without_steps"] = float((data.lengths == 0).sum())
     tensors = {name: np.ascontiguousarray(t, np.float64) for name, t in found.tensors().items()}
@@ -239,9 +232,8 @@ def _metrics(config: Config, data: Data, learned: Learned, held_out: list[Sequen
     }
     total, steps = 0.0, 0
     for chunk in held_out:
-        total += float(
-            log_likelihoods(found, buckets(chunk, found.emissions, found.states, device=device), len(chunk)).sum()
-        )
+        held = buckets(chunk, found.emissions, found.states, device=device)
+        total += float(log_likelihoods(found, held, len(chunk)).sum())
         steps += int(chunk.lengths.sum())
     if steps:
         metrics["validation_steps"], metrics["validation_log_prob_per_step"] = float(steps), total / steps
