@@ -18,10 +18,19 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from genreg.draft import Array, Batch, Draft, Seeds
 from genreg.errors import UsageError
-from genreg.images import decode, images
-from genreg.random import Stream, categorical, normal, uniform
+from genreg.images import decode
+from genreg.random import Stream, normal, uniform
 from genreg_torch.labeled import columns
-from genreg_torch.pixels import labels, log_classes, pictures, quantized
+from genreg_torch.pixels import (
+    as_pixels,
+    drawn_labels,
+    given_labels,
+    labels,
+    log_classes,
+    picture_batch,
+    pictures,
+    quantized,
+)
 from genreg_vae.config import Config
 from genreg_vae.likelihoods import LIKELIHOODS
 from genreg_vae.mixture import Mixture
@@ -56,17 +65,12 @@ class ImageVae:
 
     def propose(self, seeds: Seeds, given: Batch, /) -> Draft:
         """z of each seed: from the prior of its class, or where a picture is given from its posterior."""
-        y = labels(given, self.config.label, self.config.classes)
-        if (y == self.config.classes).any() and self.config.classes:
-            raise UsageError(
-                f"label: a value that training did not see; there are: {', '.join(map(str, self.config.values))}"
-            )
+        y = given_labels(given, self.config)
         pixels, at = given_pictures(given, self.config.shape)
         if len(at) and (y[at] < 0).any():
             free = y[at] < 0
             y[at[free]] = self._class_bounds(pixels[free], seeds[at[free]], INFER_SAMPLES).argmax(1)
-        if (y < 0).any():
-            y = np.where(y < 0, categorical(seeds, log_classes(self.config), stream=Stream.PATH), y)
+        y = drawn_labels(y, seeds, self.config)
         z = self.prior.draw(seeds, y)
         if len(at):
             scale = np.nan_to_num(numbers(given, "scale"))[at]
@@ -83,16 +87,10 @@ class ImageVae:
     def render(self, draft: Draft, /) -> Batch:
         """Pictures uint8 [h, w, c], and the class that they were made for."""
         y = draft.context.get("label", np.zeros(len(draft), np.int64))
-        height, width, channels = self.config.shape
-        out = np.empty((len(draft), height, width, channels), np.uint8)
-        for start in range(0, len(draft), ROWS):
-            at = slice(start, start + ROWS)
+        out = np.empty((len(draft), *self.config.shape), np.uint8)
+        for at in parts(len(draft)):
             out[at] = self._pixels(draft.values[at], y[at], draft.seeds[at], draft.context["temperature"][at])
-        made: list[Any] = [images(out)]
-        schema = columns(self.config)
-        if self.config.label is not None:
-            made.append(pa.array(y.astype(np.int32)))
-        return pa.RecordBatch.from_arrays(made, schema=schema)
+        return picture_batch(self.config, out, y)
 
     def log_prob(self, batch: Batch, seeds: Seeds, /) -> Array:
         """log p(x, y), bounded from below by the importance-weighted bound: float64 [n]; a null is summed over."""
@@ -141,9 +139,8 @@ class ImageVae:
         for at in parts(len(y)):
             x, classes = self._tensors(pixels[at], y[at])
             parameters = self.vae.decode(torch.from_numpy(z[at].astype(np.float32)).to(self.device), classes)
-            out[at] = (
-                LIKELIHOODS[self.config.likelihood].log_prob(x, parameters, self.config.levels).double().cpu().numpy()
-            )
+            log_p = LIKELIHOODS[self.config.likelihood].log_prob(x, parameters, self.config.levels)
+            out[at] = log_p.double().cpu().numpy()
         return out
 
     # ---- the parts ----
@@ -153,6 +150,7 @@ class ImageVae:
         return Draft(z.astype(np.float32), seeds, ("latent",), self.prior.center(y).astype(np.float32), context=context)
 
     def _from_posterior(self, pixels: Array, y: Array, seeds: Seeds, scale: Array) -> Array:
+        """Latents ``scale`` [n] deviations around those of pictures: float64 [n, d]; raises UsageError below 0."""
         if (scale < 0).any():
             raise UsageError(f"scale={scale.min():g}: the distance from like is 0 or more")
         mean, log_variance = self.posterior(pixels, y)
@@ -179,6 +177,7 @@ class ImageVae:
 
     @torch.inference_mode()
     def _pixels(self, z: Array, y: Array, seeds: Seeds, temperature: Array) -> Array:
+        """Pictures uint8 [n, h, w, c]: the mean, and where the temperature [n] is above 0 a draw around it."""
         latents = torch.from_numpy(np.ascontiguousarray(z, np.float32)).to(self.device)
         parameters = self.vae.decode(latents, self._one_hot(y))
         draw = LIKELIHOODS[self.config.likelihood].draw
@@ -188,8 +187,7 @@ class ImageVae:
             chance = uniform(seeds[noisy], tuple(parameters.shape[2:]), stream=Stream.RENDER)
             warm = torch.from_numpy(temperature[noisy]).to(self.device)
             x[noisy] = draw(parameters[noisy], torch.from_numpy(chance).to(self.device), warm)
-        grey = (quantized(x, self.config.levels) * 255).round().to(torch.uint8)
-        return grey.permute(0, 2, 3, 1).cpu().numpy()
+        return as_pixels(x, self.config.levels)
 
     @torch.inference_mode()
     def _bounds(self, pixels: Array, y: Array, seeds: Seeds, samples: int) -> Array:
