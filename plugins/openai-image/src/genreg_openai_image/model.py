@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
@@ -37,7 +35,7 @@ from genreg_openai_image.answered import answer_of, no_url, partial_of, row_of, 
 from genreg_openai_image.asked import asked, check_masks, checked_prompt, most_tokens, pictures
 from genreg_openai_image.fetched import fetcher
 from genreg_openai_image.grouped import Group, Noted, Row, grouped
-from genreg_openai_image.shown import escapes, protocol
+from genreg_openai_image.shown import show
 from genreg_openai_image.tool import as_images, as_response
 
 MOST_SHOWN = 16  # pictures of a run, on a terminal
@@ -112,9 +110,9 @@ class RemoteImages:
         with closing(Journal(kept)) as journal, closing(Noted(kept)) as noted:
             for event in answers(requests(noted), ways, self.options, self.endpoint, journal, folder):
                 if isinstance(event, Piece):
-                    _show(Path(event.text).read_bytes())
+                    show(Path(event.text).read_bytes())
                 else:
-                    yield from self.finished(open_groups.pop(event.row), event)
+                    yield from self.shared_out(open_groups.pop(event.row), event)
 
     async def answered(self, request: Request, found: Mapping[str, Any]) -> Answer:
         """An answer whose pictures came along, fetched later than it was asked for."""
@@ -183,7 +181,7 @@ class RemoteImages:
             )
         return asked_for + made, cost
 
-    def finished(self, group: Group[Ask], event: Done) -> Iterator[Done]:
+    def shared_out(self, group: Group[Ask], event: Done) -> Iterator[Done]:
         """The rows of a group, each with its own picture and its share of the price."""
         amount = len(group.seeds)
         for row, at in group.rows:
@@ -193,7 +191,7 @@ class RemoteImages:
             cells |= {"prompt": group.ask.prompt, "model": self.options.model, **used}
             cells |= {"cost": None if cost is None else cost / amount}
             if cells["image"] is not None and row < MOST_SHOWN:
-                _show(cells["image"])
+                show(cells["image"])
             yield Done(row, cells, outcome)
 
     @asynccontextmanager
@@ -221,14 +219,14 @@ class RemoteImages:
 
             yield ask
 
-    async def listen(self, asking: Any, seeds: tuple[int, ...], format: str | None, call: Call, fetch: Any) -> Answer:
+    async def listen(self, asking: Any, seeds: tuple[int, ...], form: str | None, call: Call, fetch: Any) -> Answer:
         """Follow an answer to its end. Raises Failure, with the last partial picture where a stream was cut off."""
         host = self.endpoint.host
         partial: dict[str, Any] = {}
         try:
             async with asking as response:
                 if not is_stream(response, host):
-                    return await answer_of(await read_whole(response, host), len(seeds), format, fetch, self.prices)
+                    return await answer_of(await read_whole(response, host), len(seeds), form, fetch, self.prices)
                 async for data in events(response.iter_bytes()):
                     event = read(data, host)
                     if str(event.get("type")).endswith(".partial_image"):
@@ -236,7 +234,7 @@ class RemoteImages:
                             partial, picture = await partial_of(event)
                             call.piece(str(self.keep(picture, seeds[0], event)))
                     elif str(event.get("type")).endswith(".completed"):
-                        return await answer_of({**event, "data": [event]}, 1, format, fetch, self.prices)
+                        return await answer_of({**event, "data": [event]}, 1, form, fetch, self.prices)
                     elif event.get("type") == "error" or event.get("error"):
                         raise Failure(f"{host} broke off: {(event.get('error') or event).get('message')}")
             raise Failure("the stream ended before the picture did", outcome="truncated")
@@ -314,11 +312,3 @@ def _file(name: str, at: int, data: bytes) -> tuple[str, bytes, str]:
     """A picture as it is uploaded: file name, bytes, media type."""
     media = media_of(data)
     return f"{name}{at or ''}{SUFFIXES[media]}", data, media
-
-
-def _show(picture: bytes) -> None:
-    """Show a picture on a terminal that can; past the progress bar, which would take the sequences apart."""
-    how = protocol(os.environ)
-    if how and sys.__stderr__ and sys.__stderr__.isatty():
-        sys.__stderr__.write(escapes(picture, how))
-        sys.__stderr__.flush()

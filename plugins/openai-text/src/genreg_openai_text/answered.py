@@ -76,6 +76,7 @@ def _response(said: Said, response: dict[str, Any], host: str) -> str:
 
 
 def _chat(said: Said, event: dict[str, Any]) -> str:
+    """A chunk of a chat completion, or a whole one."""
     said.model, said.id = event.get("model") or said.model, event.get("id") or said.id
     _used(said, event.get("usage"))
     piece = ""
@@ -90,10 +91,11 @@ def _chat(said: Said, event: dict[str, Any]) -> str:
 
 
 def _used(said: Said, usage: dict[str, Any] | None) -> None:
+    """Note the tokens, by the names that prices know."""
     if not usage:
         return
-    asked, made = (usage.get(f"{new}_tokens", usage.get(f"{old}_tokens")) for new, old in
-                   (("input", "prompt"), ("output", "completion")))  # fmt: skip
+    asked = usage.get("input_tokens", usage.get("prompt_tokens"))  # the Responses API's name, and chat's
+    made = usage.get("output_tokens", usage.get("completion_tokens"))
     details = usage.get("input_tokens_details") or usage.get("prompt_tokens_details") or {}
     counts = {"input_tokens": asked, "output_tokens": made, "cached_tokens": details.get("cached_tokens")}
     said.usage = {name: count for name, count in counts.items() if isinstance(count, int)}
