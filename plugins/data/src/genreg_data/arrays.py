@@ -182,6 +182,7 @@ def _column(member: Member) -> Any:
 
 @contextmanager
 def _opened(path: Path, name: str) -> Iterator[IO[bytes]]:
+    """An array's bytes from its header on; ``name`` is that of the member in an .npz, none in a .npy."""
     if not name:
         with path.open("rb") as file:
             yield file

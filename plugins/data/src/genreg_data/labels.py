@@ -78,6 +78,8 @@ def _read_labels(path: Path, loader: str, key: str, column: str) -> tuple[dict[s
 
 
 def _labeled(add: Callable[[Batch], Batch], column: str, unlabeled: Unlabeled) -> CleanStep:
+    """The step that adds labels to a batch, then refuses, keeps or drops the rows that have none."""
+
     def apply(batch: Batch) -> Batch:
         batch = add(batch)
         missing = batch.column(column).null_count

@@ -54,6 +54,7 @@ def labelstudio(
 
 
 def _tasks(path: Path) -> list[dict[str, Any]]:
+    """The tasks of an export; raises DataError for a file that is none."""
     try:
         tasks = json.loads(path.read_text("utf-8-sig"))
     except OSError as error:
@@ -92,6 +93,7 @@ def _choice(results: list[Any], where: str, control: str) -> str | None:
 
 
 def _agreed(choices: list[str], where: str, mode: Mode) -> str | None:
+    """The label of a task whose annotators chose these; None without any. Raises DataError where they disagree."""
     counts = Counter(choices).most_common()
     if len(counts) < 2 or mode == "first":
         return choices[0] if choices else None
@@ -103,6 +105,7 @@ def _agreed(choices: list[str], where: str, mode: Mode) -> str | None:
 
 
 def _type(values: list[Any], name: str, path: Path) -> pa.DataType:
+    """The type that holds the values; raises DataError where they are of several kinds, or nested."""
     kinds = {type(value) for value in values if value is not None}
     if kinds not in ({str}, {bool}, {int}, {float}, {int, float}, set()):
         raise DataError(f"{path.name}: the data named {name} is of several kinds, or nested")

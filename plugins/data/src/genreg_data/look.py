@@ -81,6 +81,7 @@ class Look:
         return None
 
     def _range(self, cells: Any) -> None:
+        """Take in the least and the largest of numbers, dates and times, infinities and NaN aside."""
         kind = cells.type
         if pa.types.is_boolean(kind) or pa.types.is_binary(kind) or is_text(kind):
             return
@@ -93,6 +94,7 @@ class Look:
             self.high = high if self.high is None else max(self.high, high)
 
     def _count(self, cells: Any) -> None:
+        """Count values, until there are more than MOST_VALUES."""
         if self.values is None or pa.types.is_binary(cells.type):
             self.values = None
             return

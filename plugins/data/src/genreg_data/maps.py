@@ -192,6 +192,7 @@ class Log:
         return [name for name in self.columns if name in batch.schema.names]
 
     def _moved(self, batch: Batch, name: str) -> Array:
+        """x + shift, float64 [n], NaN where null; raises DataError where it has no logarithm."""
         values = floats(batch, name) + self.shift
         if (values <= 0).any():
             least = float(np.nanmin(values)) - self.shift
@@ -312,6 +313,7 @@ def _storage_without_nulls(column: Any) -> Any:
 
 
 def _with_pixels(batch: Batch, name: str, values: Array, like: Any) -> Batch:
+    """The batch with images [n, h, w, c] in the column, null where ``like`` is."""
     kind: Any = pa.fixed_shape_tensor(pa.from_numpy_dtype(values.dtype), like.type.shape)
     size = int(np.prod(like.type.shape))
     mask = like.is_null() if like.null_count else None

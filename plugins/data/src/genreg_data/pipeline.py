@@ -97,6 +97,7 @@ def rows_of(source: Source) -> int:
 def _split(
     parts: Mapping[Part, Source], maps: Sequence[Step], knobs: Mapping[str, str], folder: Path, seed: int
 ) -> dict[Part, Source]:
+    """The parts that have rows, spooled; raises UsageError where rows are split already, or mapped."""
     if len(parts) > 1 or maps:
         raise UsageError("--steps split: rows are split once, and before any map, which is fitted on train alone")
     values = {"seed": seed, **bind(of_function(split), knobs, "--steps split: ")}

@@ -77,6 +77,7 @@ class ObjectArray:
             raise self._problem("something follows the array")
 
     def _object(self) -> str:
+        """The text of the next object, reading on where it ends too early; raises DataError for what is none."""
         self._number += 1
         if self._next() not in ("{", ""):
             raise DataError(f'{self._number}. item of {self._name} is not an object such as {{"column": 1}}')

@@ -116,6 +116,7 @@ def read_maps(folder: str | Path) -> Chain:
 def _write(
     order: Order, out: Path, report: Report, *, force: bool, promised: Mapping[str, Any] | None
 ) -> dict[str, Any]:
+    """Read, run the steps and write the folder; the files must be those ``promised`` by a manifest, if there is one."""
     components = load_plugins()
     _refuse_output(out, order, components, force=force)
     inputs = order.inputs()
@@ -134,6 +135,7 @@ def _write(
 
 
 def _write_parts(done: Prepared, order: Order, folder: Path, components: Components) -> None:
+    """A file per part and format, with its schema beside text, and the maps' tensors."""
     for part, source in done.parts.items():
         for form in order.formats:
             path = folder / f"{part}.{form}"
@@ -147,6 +149,7 @@ def _write_parts(done: Prepared, order: Order, folder: Path, components: Compone
 def _manifest(
     order: Order, inputs: dict[str, str], done: Prepared, source: Source, folder: Path, components: Components
 ) -> dict[str, Any]:
+    """All that the files follow from, and what was found on the way: JSON."""
     owners = {components.owners["preprocessors", name] for name in map(_name, order.steps) if name != "split"}
     return {
         "genreg_manifest": 1,

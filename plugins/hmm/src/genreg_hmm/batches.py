@@ -118,6 +118,7 @@ def _bucket(
     prepared: list[Array], emissions: tuple[Emission, ...], starts: Array, lengths: Array, first: Array, rows: Array,
     device: str, dtype: torch.dtype,
 ) -> Bucket:  # fmt: skip
+    """Blocks of ``lengths`` steps from ``starts`` on, side by side, time-major, padded with what is missing."""
     steps = int(lengths.max())
     at = np.arange(steps)[:, None]
     padded = at >= lengths

@@ -112,6 +112,7 @@ class BaseHMM(ABC):
         return Config(transition_prior=max(1.0, float(self.transmat_prior)), emission_prior=1.0)
 
     def _cells(self, x: Any) -> Array:
+        """X [N, D] as float64, NaN where missing; raises ValueError for what is none."""
         cells = np.asarray(x, np.float64)
         if cells.ndim != 2:
             raise ValueError(
@@ -160,6 +161,7 @@ class BaseHMM(ABC):
         return replace(after, **{name: getattr(before, name) for name in kept})  # type: ignore[type-var]
 
     def _initialize(self, data: Sequences) -> None:
+        """Guess the attributes that ``init_params`` names; warn where one that was set is overwritten."""
         names = {
             "s": "startprob_", "t": "transmat_", "m": "means_", "c": "_covars", "e": "emissionprob_", "l": "lambdas_",
         }  # fmt: skip
@@ -186,6 +188,7 @@ class BaseHMM(ABC):
         return int(state) if isinstance(state, (int, np.integer)) else int(state.randint(2**31 - 1))
 
     def _check(self) -> None:
+        """Bring starts and transitions to float64; raise ValueError where they are no probabilities."""
         k = self.n_components
         for name, shape in (("startprob_", (k,)), ("transmat_", (k, k))):
             table = np.asarray(getattr(self, name), np.float64)

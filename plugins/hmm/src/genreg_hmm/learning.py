@@ -168,6 +168,7 @@ def _forward(parameters: Parameters, bucket: Bucket, seen: Evidences, work: Work
 
 
 def _add_bucket(total: Statistics, parameters: Parameters, bucket: Bucket, dtype: torch.dtype, work: Workspace) -> None:
+    """Add a bucket's expected counts: scaled where that will do, uncut or in log space where it will not."""
     seen = evidence_of(parameters, bucket, dtype)
     found, bad = _forward(parameters, bucket, seen, work)
     if bucket.joined and (found is None or bool(bad.any())):
@@ -193,6 +194,7 @@ def _add_bucket(total: Statistics, parameters: Parameters, bucket: Bucket, dtype
 
 
 def _add_in_log_space(total: Statistics, parameters: Parameters, bucket: Bucket) -> None:
+    """Add a bucket's expected counts by the exact recursions: slow, for the few blocks that need it."""
     chain = parameters.chain(torch.float64, bucket.first.device)
     exact = log_expectations(chain, log_evidence_of(parameters, bucket), _real(bucket))
     _add(total, parameters, bucket, exact.log_p, exact.state, exact.state[0].sum(0), exact.transition)
@@ -207,6 +209,7 @@ def _add(
     start: Tensor,
     pairs: Tensor,
 ) -> None:
+    """Add log_p [B], gamma [T, B, K], starts [K] and pairs [K, K]; impossible sequences are counted apart."""
     possible = torch.isfinite(log_p)
     total.log_likelihood += float(log_p[possible].sum())
     total.impossible += int((~possible).sum())

@@ -55,6 +55,7 @@ def draw_paths(
 
 
 def _draw_given(first: Array, transition: Array, uniforms: Array, seeds: Seeds, observed: Observed) -> Array:
+    """Paths from the posterior; raises Unsupported, naming a seed and a step, where it has no path."""
     with np.errstate(divide="ignore"):
         log_first, log_a = np.log(first), np.log(transition)
     weights = _filtered(log_a, observed)

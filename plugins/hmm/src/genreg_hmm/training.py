@@ -53,6 +53,7 @@ def described(config: Config, source: Source) -> Config:
 
 
 def _symbols(batch: Batch, name: str, kind: str, unit: str) -> Iterable[Any]:
+    """The different symbols, or units of text, of a column."""
     column: Any = batch.column(batch.schema.get_field_index(name))
     if kind == "categorical":
         found: list[Any] = pc.unique(column.flatten()).drop_null().to_pylist()
@@ -125,6 +126,7 @@ def _joined(chunks: list[Sequences]) -> Sequences:
 
 
 def _refuse_empty_columns(data: Data) -> None:
+    """Raise DataError for a column of numbers without any, or too large to be squared."""
     some = data.some()
     for part, cells in zip(data.config.parts, some.parts, strict=True):
         for d, column in enumerate(part.columns if cells.ndim == 2 else []):
@@ -189,6 +191,7 @@ class Fitted:
 
 
 def _best_start(data: Data, states: int, device: str, dtype: torch.dtype, seed: int, report: Report) -> Learned:
+    """The likeliest of the restarts with that many states."""
     best: Learned | None = None
     some = data.some()
     for restart in range(data.config.restarts):
@@ -222,6 +225,7 @@ def _without_empty_states(data: Data, start: Parameters, device: str, dtype: tor
 
 
 def _metrics(config: Config, data: Data, learned: Learned, held_out: list[Sequences], device: str) -> dict[str, float]:
+    """Figures of the training rows, and of those held out where they have steps."""
     free, found = free_parameters(learned.parameters), learned.parameters
     metrics = {
         "iterations": float(len(learned.history) - 1),

@@ -126,6 +126,7 @@ def most_tokens(sent: Mapping[str, Any], model: str) -> int | None:
 
 
 def _check_size(size: str | None, model: str) -> None:
+    """Raise UsageError for a size that the model does not have."""
     if size in (None, "auto"):
         return
     own = about(model).get("sizes")
@@ -139,6 +140,7 @@ def _check_size(size: str | None, model: str) -> None:
 
 
 def _misfit(width: int, height: int) -> bool:
+    """Whether a model that takes any size does not take this one."""
     return bool(
         width % STEP
         or height % STEP
@@ -149,6 +151,7 @@ def _misfit(width: int, height: int) -> bool:
 
 
 def _check_quality(quality: str | None, model: str) -> None:
+    """Raise UsageError for a quality that the model does not have."""
     offers = about(model)["qualities"]
     if quality in (None, "auto", *offers):
         return

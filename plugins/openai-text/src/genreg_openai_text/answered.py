@@ -47,6 +47,7 @@ def take(said: Said, event: dict[str, Any], host: str) -> str:
 
 
 def _response_event(said: Said, kind: str, event: dict[str, Any], host: str) -> str:
+    """An event of the Responses API."""
     if kind == "response.output_text.delta":
         piece = str(event.get("delta") or "")
         said.text += piece

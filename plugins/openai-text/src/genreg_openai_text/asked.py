@@ -72,6 +72,7 @@ def body(api: str, model: str, prompt: str, asked: Mapping[str, Any], *, seed: i
 
 
 def _responses(messages: list[dict[str, str]], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The body for the Responses API, which keeps nothing; raises UsageError for ``stop``."""
     if "stop" in asked:
         raise UsageError("stop is not known to the Responses API: leave it out, or --option api=chat")
     made: dict[str, Any] = {"input": messages, "store": False}
@@ -87,6 +88,7 @@ def _responses(messages: list[dict[str, str]], asked: Mapping[str, Any]) -> dict
 
 
 def _chat(messages: list[dict[str, str]], asked: Mapping[str, Any], seed: int, official: bool) -> dict[str, Any]:
+    """The body for chat completions, with a seed that servers may heed."""
     system = [{"role": "system", "content": asked["system"]}] if "system" in asked else []
     made: dict[str, Any] = {"messages": [*system, *messages], "stream_options": {"include_usage": True}}
     made["seed"] = seed % 2**63

@@ -214,6 +214,7 @@ def load3(config: Stylegan3Config, options: StyleganOptions, weights: Weights | 
 def _loaded(
     make: Callable[[], G], config: Config, options: StyleganOptions, weights: Weights | None, device: torch.device
 ) -> G:
+    """The generator with its weights; raises CheckpointError and UsageError for what does not fit, here or at all."""
     family = FAMILIES[type(config)]
     if weights is None:
         raise CheckpointError(f"{family} needs its weights: model.safetensors")

@@ -51,6 +51,7 @@ def generator(found: Mapping[str, Array], latent_avg: Array | None) -> dict[str,
 
 
 def _generator_name(name: str) -> str | None:
+    """The published name of a tensor of rosinality's generator; None for one that is no part of it."""
     if name == "input.input":
         return "synthesis.b4.const"
     if match := re.fullmatch(r"style\.(\d{1,2})\.(weight|bias)", name):
@@ -164,6 +165,7 @@ LAST = {
 
 
 def _discriminator_name(name: str, largest: int) -> str | None:
+    """The same for its discriminator, whose first block works at ``largest`` pixels."""
     match = re.fullmatch(r"convs\.(\d{1,2})\.(.+)", name)
     if match is None:
         return LAST.get(name)

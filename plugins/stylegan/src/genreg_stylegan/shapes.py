@@ -46,6 +46,7 @@ def mapping_layers(names: Iterable[str]) -> int:
 
 
 def _mapping(shapes: Shapes) -> dict[str, Any]:
+    """What shapes tell of the mapping network."""
     count = mapping_layers(shapes)
     (w_dim,) = shapes["mapping.w_avg"]
     width, inputs = shapes["mapping.fc0.weight"]
@@ -58,6 +59,7 @@ def _mapping(shapes: Shapes) -> dict[str, Any]:
 
 
 def _stylegan2(shapes: Shapes, settings: Mapping[str, Any]) -> Stylegan2Config:
+    """The config of a StyleGAN2 generator of these shapes."""
     sizes = sorted({int(found[1]) for name in shapes if (found := re.match(r"synthesis\.b(\d{1,5})\.", name))})
     last = sizes[-1]
     residual = len(sizes) > 1 and f"synthesis.b{last}.skip.weight" in shapes
@@ -106,6 +108,7 @@ def _discriminator(shapes: Shapes) -> Discriminator:
 
 
 def _stylegan3(shapes: Shapes, settings: Mapping[str, Any]) -> Stylegan3Config:
+    """The config whose layers are called as these tensors are; raises CheckpointError where none of the usual is."""
     found = {
         int(m[1]): m for name in shapes if (m := re.match(r"synthesis\.(?:L(\d{1,3})_(\d{1,5})_(\d{1,6}))\.", name))
     }

@@ -54,6 +54,7 @@ def png(image: Array) -> bytes:
 
 
 def _panel(draw: ImageDraw.ImageDraw, corner: tuple[int, int], name: str, points: Points, steps: int) -> None:
+    """One figure's curve, with its range, its last reading and the steps."""
     font, small = ImageFont.load_default(14), ImageFont.load_default(11)
     left, top = corner[0] + 58, corner[1] + 30
     right, bottom = corner[0] + _WIDTH - _MARGIN, corner[1] + _HEIGHT - 24

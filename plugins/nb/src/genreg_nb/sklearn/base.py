@@ -90,6 +90,7 @@ class Classifier(ABC):
         return self._learn(X, y, np.unique(classes) if known is None else known, sample_weight)
 
     def _learn(self, X: Any, y: Any, classes: Array | None, sample_weight: Any) -> Self:  # noqa: N803
+        """Check rows, labels and weights, then count; ``classes`` [C] are those that can come, None: those that do."""
         first = not hasattr(self, "classes_")
         rows = self._rows(X, first=first)
         codes, classes = encoded(y, classes, rows.shape[0])

@@ -60,6 +60,7 @@ class MixedNB(Classifier):
         return batch
 
     def _remember(self, X: Any, batch: Batch) -> None:  # noqa: N803
+        """Note form, names and kinds of the columns, and which are categories; raises ValueError."""
         if not batch.num_columns or not batch.num_rows:
             raise ValueError("MixedNB takes a table with at least one row and one column")
         arrow = isinstance(X, (pa.Table, pa.RecordBatch))
