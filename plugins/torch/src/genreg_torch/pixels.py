@@ -22,6 +22,7 @@ from genreg_torch.labeled import Images, columns, described
 from genreg_torch.rows import Rows
 
 PIECE = 2048  # rows looked at together
+ROWS = 512  # rows that pass through a network together
 
 
 def pictures(column: Any, shape: Sequence[int]) -> tuple[Array, Array]:
@@ -86,6 +87,17 @@ def training_pictures(column: Any, shape: Sequence[int] | None) -> Array:
 def quantized(x: Tensor, levels: int) -> Tensor:
     """x in [0, 1] at the nearest of its levels."""
     return (x * (levels - 1)).round() / (levels - 1)
+
+
+def row_parts(count: int, rows: int = ROWS) -> Iterator[slice]:
+    """Slices of at most ``rows`` of that many rows: what passes through a network together."""
+    return (slice(start, min(start + rows, count)) for start in range(0, count, rows))
+
+
+def as_tensor(pixels: Array, levels: int, device: torch.device) -> Tensor:
+    """Pictures uint8 [n, h, w, c] as float32 [n, c, h, w] in [0, 1], at their levels."""
+    x = torch.from_numpy(np.array(pixels.transpose(0, 3, 1, 2), order="C")).to(device, torch.float32)
+    return quantized(x / 255, levels)
 
 
 def as_pixels(x: Tensor, levels: int) -> Array:

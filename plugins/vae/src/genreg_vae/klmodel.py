@@ -25,11 +25,11 @@ from genreg.draft import Array, Batch, Draft, Seeds
 from genreg.errors import CheckpointError, UsageError
 from genreg.images import decode, encode
 from genreg.random import Stream, normal
-from genreg_torch.devices import device_of
+from genreg_torch.devices import CPU, device_of
 from genreg_torch.settings import TorchOptions
 from genreg_vae.autoencoder_kl import AutoencoderKl, build
+from genreg_vae.given import numbers
 from genreg_vae.klconfig import KlConfig, columns, recognizes
-from genreg_vae.model import CPU, numbers
 
 FILE = "diffusion_pytorch_model.safetensors"
 

@@ -6,7 +6,6 @@ batch, to 1e-5 before it is rounded to a grey level. Shapes: n rows, d latents, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,27 +17,28 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from genreg.draft import Array, Batch, Draft, Seeds
 from genreg.errors import UsageError
-from genreg.images import decode
 from genreg.random import Stream, normal, uniform
+from genreg_torch.devices import CPU
 from genreg_torch.labeled import columns
 from genreg_torch.pixels import (
+    ROWS,
     as_pixels,
+    as_tensor,
     drawn_labels,
     given_labels,
     labels,
     log_classes,
     picture_batch,
     pictures,
-    quantized,
+    row_parts,
 )
 from genreg_vae.config import Config
+from genreg_vae.given import given_pictures, numbers
 from genreg_vae.likelihoods import LIKELIHOODS
 from genreg_vae.mixture import Mixture
 from genreg_vae.networks import Shape, Vae
 from genreg_vae.objective import importance_bound, log_normal
 
-CPU = torch.device("cpu")
-ROWS = 512  # rows that pass through the networks together
 INFER_SAMPLES = 8  # importance samples behind the probability of a class
 
 
@@ -88,7 +88,7 @@ class ImageVae:
         """Pictures uint8 [h, w, c], and the class that they were made for."""
         y = draft.context.get("label", np.zeros(len(draft), np.int64))
         out = np.empty((len(draft), *self.config.shape), np.uint8)
-        for at in parts(len(draft)):
+        for at in row_parts(len(draft)):
             out[at] = self._pixels(draft.values[at], y[at], draft.seeds[at], draft.context["temperature"][at])
         return picture_batch(self.config, out, y)
 
@@ -136,7 +136,7 @@ class ImageVae:
     def likelihood_of(self, pixels: Array, z: Array, y: Array) -> Array:
         """log p(x | z, y): float64 [n]."""
         out = np.empty(len(y))
-        for at in parts(len(y)):
+        for at in row_parts(len(y)):
             x, classes = self._tensors(pixels[at], y[at])
             parameters = self.vae.decode(torch.from_numpy(z[at].astype(np.float32)).to(self.device), classes)
             log_p = LIKELIHOODS[self.config.likelihood].log_prob(x, parameters, self.config.levels)
@@ -159,7 +159,7 @@ class ImageVae:
         return z
 
     def _tensors(self, pixels: Array, y: Array) -> tuple[Tensor, Tensor]:
-        return tensor_of(pixels, self.config.levels, self.device), self._one_hot(y)
+        return as_tensor(pixels, self.config.levels, self.device), self._one_hot(y)
 
     def _one_hot(self, y: Array) -> Tensor:
         if not self.config.classes:
@@ -170,7 +170,7 @@ class ImageVae:
     def posterior(self, pixels: Array, y: Array) -> tuple[Array, Array]:
         """Mean and log variance of the latents of pictures uint8 [n, h, w, c] with classes y: float64 [n, d]."""
         found: list[tuple[Array, Array]] = [(np.empty((0, self.config.latents)),) * 2]
-        for at in parts(len(y)):
+        for at in row_parts(len(y)):
             mean, log_variance = self.vae.encode(*self._tensors(pixels[at], y[at]))
             found.append((mean.double().cpu().numpy(), log_variance.double().cpu().numpy()))
         return np.concatenate([mean for mean, _ in found]), np.concatenate([v for _, v in found])
@@ -194,7 +194,7 @@ class ImageVae:
         """The importance-weighted bound on log p(x | y): float64 [n]."""
         out = np.empty(len(y))
         rows = max(1, ROWS // samples)
-        for at in parts(len(y), rows):
+        for at in row_parts(len(y), rows):
             x, one_hot = self._tensors(pixels[at], y[at])
             mean, log_variance = self.vae.encode(x, one_hot)
             noise = normal(seeds[at], (samples, self.config.latents), stream=Stream.SCORE, dtype=np.float32)
@@ -213,33 +213,3 @@ class ImageVae:
         each = [self._bounds(pixels, np.full(len(pixels), y), seeds, samples) for y in range(self.config.classes)]
         total: Array = np.stack(each, 1) + log_classes(self.config)
         return total
-
-
-def parts(count: int, rows: int = ROWS) -> Iterator[slice]:
-    """Slices of at most ``rows`` rows."""
-    return (slice(start, min(start + rows, count)) for start in range(0, count, rows))
-
-
-def numbers(given: Batch, name: str) -> Array:
-    """A condition's numbers: float64 [n], NaN where it is not given."""
-    at = given.schema.get_field_index(name)
-    if at < 0:
-        return np.full(given.num_rows, np.nan)
-    return np.array(given.column(at).to_numpy(zero_copy_only=False), np.float64)
-
-
-def tensor_of(pixels: Array, levels: int, device: torch.device) -> Tensor:
-    """Pictures uint8 [n, h, w, c] as float32 [n, c, h, w] in [0, 1], at their levels."""
-    x = torch.from_numpy(np.array(pixels.transpose(0, 3, 1, 2), order="C")).to(device, torch.float32)
-    return quantized(x / 255, levels)
-
-
-def given_pictures(given: Batch, shape: Sequence[int]) -> tuple[Array, Array]:
-    """The pictures of the condition ``like`` as uint8 [m, h, w, c], and the rows that they are given for: int64 [m]."""
-    if "like" not in given.schema.names or given.column("like").null_count == given.num_rows:
-        return np.empty((0, *shape), np.uint8), np.empty(0, np.int64)
-    column = given.column("like")
-    values: list[bytes] = column.drop_null().to_pylist()  # type: ignore[assignment]
-    size, channels = (shape[0], shape[1]), shape[2]  # one picture given to many samples is decoded once:
-    seen = {value: decode(value, size=size, channels=channels, name="like") for value in dict.fromkeys(values)}
-    return np.stack([seen[value] for value in values]), np.flatnonzero(np.asarray(column.is_valid()))

@@ -22,11 +22,12 @@ from genreg.data import Source
 from genreg.draft import Array, Batch, Draft, Seeds
 from genreg.errors import CheckpointError, UsageError
 from genreg.specs import Report, Trained
-from genreg_torch.devices import device_of
+from genreg_torch.devices import CPU, device_of
 from genreg_torch.loop import Networks, Training, adam, initialized, train
 from genreg_torch.moment import Moment
 from genreg_torch.pixels import (
     as_pixels,
+    as_tensor,
     drawn_labels,
     given_labels,
     labels,
@@ -36,6 +37,7 @@ from genreg_torch.pixels import (
     pictures,
     pieces,
     quantized,
+    row_parts,
     rows_of,
 )
 from genreg_torch.rows import Rows
@@ -43,8 +45,8 @@ from genreg_torch.settings import TorchOptions
 from genreg_torch.turn import Objective
 from genreg_torch.weights import load_into, tensors_of
 from genreg_vae.codes import CodePrior
+from genreg_vae.given import given_pictures, numbers
 from genreg_vae.likelihoods import LIKELIHOODS
-from genreg_vae.model import CPU, given_pictures, numbers, parts, tensor_of
 from genreg_vae.quantize import VqShape, VqVae, perplexity
 from genreg_vae.vqconfig import VqConfig
 
@@ -134,7 +136,7 @@ class CodedImages:
         """The mean pictures of the codes, uint8 [h, w, c], and the class that they were made for."""
         mean = LIKELIHOODS[self.config.likelihood].draw
         out = np.empty((len(draft), *self.config.shape), np.uint8)
-        for at in parts(len(draft)):
+        for at in row_parts(len(draft)):
             parameters = self._parameters(draft.values[at])
             x = mean(parameters, None, torch.zeros(len(parameters), device=self.device))
             out[at] = as_pixels(x, self.config.levels)
@@ -147,10 +149,10 @@ class CodedImages:
         y = labels(batch, self.config.label, self.config.classes)
         log_p = np.append(log_classes(self.config), [-np.inf, 0.0])[y] if self.config.label else np.zeros(len(x))
         density, levels = LIKELIHOODS[self.config.likelihood].log_prob, self.config.levels
-        for at in parts(len(x)):
+        for at in row_parts(len(x)):
             rows = np.flatnonzero(seen[at]) + at.start
             codes = self.codes_of(x[rows])
-            pixels = density(tensor_of(x[rows], levels, self.device), self._parameters(codes), levels)
+            pixels = density(as_tensor(x[rows], levels, self.device), self._parameters(codes), levels)
             log_p[rows] += pixels.double().cpu().numpy() + self._log_codes(codes, y[rows])
         return log_p
 
@@ -165,8 +167,8 @@ class CodedImages:
     def codes_of(self, pixels: Array) -> Array:
         """The codes of pictures uint8 [n, h, w, c]: int64 [n, tokens]."""
         found = [np.empty((0, self.networks.prior.tokens), np.int64)]
-        for at in parts(len(pixels)):
-            x = tensor_of(pixels[at], self.config.levels, self.device)
+        for at in row_parts(len(pixels)):
+            x = as_tensor(pixels[at], self.config.levels, self.device)
             found.append(self.networks.vqvae.encode(x).codes.flatten(1).cpu().numpy())
         return np.concatenate(found)
 
