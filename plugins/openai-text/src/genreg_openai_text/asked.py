@@ -111,31 +111,7 @@ def most_tokens(prompt: str, asked: Mapping[str, Any]) -> int:
     return sum(len(text.encode("utf-8", "surrogatepass")) + OVERHEAD for text in (*texts, *rest))
 
 
-def fits(value: Any, schema: Mapping[str, Any]) -> bool:
-    """Whether a value has the types, keys and choices that a JSON Schema names; its other words are not looked at.
-
-    >>> fits({"a": [1]}, {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "string"}}}})
-    False
-    """
-    kinds = schema.get("type", [])
-    kinds = [kinds] if isinstance(kinds, str) else kinds
-    if kinds and not any(_is(value, kind) for kind in kinds):
-        return False
-    if "enum" in schema and value not in schema["enum"]:
-        return False
-    if isinstance(value, dict):
-        known = schema.get("properties", {})
-        whole = all(key in value for key in schema.get("required", ()))
-        return whole and all(fits(cell, known[key]) for key, cell in value.items() if key in known)
-    items = schema.get("items")
-    return not isinstance(value, list) or not isinstance(items, dict) or all(fits(cell, items) for cell in value)
-
-
-def _is(value: Any, kind: str) -> bool:
-    types: dict[str, Any] = {
-        "object": dict, "array": list, "string": str, "boolean": bool, "null": type(None),
-        "integer": int, "number": (int, float),
-    }  # fmt: skip
-    if isinstance(value, bool) and kind in ("integer", "number"):
-        return False
-    return isinstance(value, types.get(kind, object))
+def schema_of(sent: Mapping[str, Any]) -> Any:
+    """The JSON Schema of a request, in either API's place."""
+    form = (sent.get("text") or {}).get("format") or (sent.get("response_format") or {}).get("json_schema") or {}
+    return form.get("schema")

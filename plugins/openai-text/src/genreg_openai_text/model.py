@@ -28,8 +28,8 @@ from genreg_openai.policy import judged
 from genreg_openai.prices import Prices
 from genreg_openai.remote import Ways, account, answers, begun, description, own_folder
 from genreg_openai_text import COLUMNS, TextOptions
-from genreg_openai_text.answered import Said, take
-from genreg_openai_text.asked import asked, body, fits, most_tokens
+from genreg_openai_text.answered import Said, outcome_of, take
+from genreg_openai_text.asked import asked, body, most_tokens, schema_of
 
 BYTES = 4  # of a token, about: ``most_tokens`` counts one
 
@@ -168,7 +168,7 @@ class RemoteText:
 
     def finished(self, said: Said, request: Request) -> Answer:
         """An answer as a row, checked for what servers pass over in silence."""
-        outcome, why = _outcome(said, _schema(request.body), lenient=self.options.lenient)
+        outcome, why = outcome_of(said, schema_of(request.body), lenient=self.options.lenient)
         cost = self.prices.cost(said.usage) if said.usage or self.endpoint.local else None
         columns = {
             "text": said.text, "note": why, "model": said.model, "id": said.id,
@@ -227,33 +227,3 @@ async def _rest(chunks: AsyncIterator[bytes]) -> None:
 
 def _unstreamed(request: Request) -> dict[str, Any]:
     return {name: value for name, value in request.body.items() if name not in ("stream", "stream_options")}
-
-
-def _outcome(said: Said, schema: Any, *, lenient: bool) -> tuple[str, str | None]:
-    """How an answer ended, and why it is not ok; ``schema`` None: any text will do."""
-    outcome = said.outcome
-    if outcome == "truncated" and lenient and said.text:
-        outcome = "ok"
-    if outcome == "ok" and not said.text:
-        return "failed", "the answer is empty"
-    if outcome == "ok" and schema is not None and not _is_of(said.text, schema):
-        return "failed", "the answer does not fit the JSON Schema: this server may not know schemas"
-    why = {
-        "truncated": "the stream ended before the answer did; where a server always ends so, --option lenient=true",
-        "filtered": said.refusal or "a content filter stopped the answer",
-        "length": "the answer reached the limit of its tokens",
-    }
-    return outcome, why.get(outcome, said.refusal or None)
-
-
-def _schema(sent: Mapping[str, Any]) -> Any:
-    """The JSON Schema of a request, in either API's place."""
-    form = (sent.get("text") or {}).get("format") or (sent.get("response_format") or {}).get("json_schema") or {}
-    return form.get("schema")
-
-
-def _is_of(text: str, schema: Mapping[str, Any]) -> bool:
-    try:
-        return fits(json.loads(text), schema)
-    except ValueError:
-        return False
