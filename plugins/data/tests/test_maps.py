@@ -18,7 +18,10 @@ from genreg.errors import CheckpointError, DataError, UsageError
 from genreg.images import images
 from genreg.plugins import load_plugins
 from genreg.preprocess import Chain, fit_steps, minmax, restore_chain, standardize
-from genreg_data.maps import channels, log, onehot, ordinal, quantile, robust
+from genreg_data.categories import onehot, ordinal
+from genreg_data.channels import channels
+from genreg_data.logarithm import log
+from genreg_data.ranks import quantile, robust
 from genreg_data.sketch import EXACT, Quantiles
 
 COMPONENTS = load_plugins()

@@ -121,6 +121,15 @@ def test_nan_that_stays_is_no_change_and_a_filled_cell_is_one():
     assert done.accounts[0].changes == [{"row": 3, "column": "x", "from": None, "to": 2.0}]
 
 
+def test_nan_that_stays_is_no_change():
+    table = pa.table({"text": ["A", "b"], "x": [np.nan, 1.0]})
+    (batch,) = table.append_column(pipeline.ROW, pa.array([0, 1])).to_batches()
+    after = batch.set_column(0, "text", pa.array(["a", "b"]))
+    account = pipeline.Account("scrub")
+    pipeline.note_changes(account, batch, after, 0, {})
+    assert account.changed == {"text": 1}
+
+
 def test_batches_and_spooling_change_nothing(here, monkeypatch):
     rows().to_csv("rows.csv", index=False)
     order = Order("rows.csv", STEPS)

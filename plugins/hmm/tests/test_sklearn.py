@@ -23,7 +23,9 @@ def test_scores_paths_and_posteriors_are_the_references():
     held = np.load(FIXTURES / "hmm_gauss_diag.npz")
     model, x, lengths = gaussian(held), held["X"], held["lengths"]
     assert model.score(x, lengths) == pytest.approx(float(held["loglik"]), abs=1e-9)
-    np.testing.assert_allclose(model.predict_proba(x, lengths), held["posteriors"], atol=1e-9)
+    log_p, posteriors = model.score_samples(x, lengths)
+    assert log_p == model.score(x, lengths)
+    np.testing.assert_allclose(posteriors, held["posteriors"], atol=1e-9)
     log_p, path = model.decode(x, lengths)
     assert log_p == pytest.approx(float(held["viterbi_logprob"]), abs=1e-9)
     assert path.tolist() == held["viterbi_path"].tolist()

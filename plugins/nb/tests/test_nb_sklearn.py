@@ -357,6 +357,20 @@ def test_without_smoothing_the_impossible_has_no_probability(x):
         assert not np.isnan(p).any()
 
 
+def test_an_alpha_near_0_is_raised_with_a_warning_at_the_callers_line():
+    with pytest.warns(UserWarning, match=r"alpha too small .* setting alpha = 1.0e-10") as caught:
+        model = MultinomialNB(alpha=0, force_alpha=False).fit(X, Y)
+    assert caught[0].filename == __file__
+    np.testing.assert_allclose(model.feature_log_prob_, MultinomialNB(alpha=1e-10).fit(X, Y).feature_log_prob_)
+
+
+def test_samples_follow_the_alpha_that_was_fitted():
+    model = MultinomialNB().fit(X, Y)
+    before, _ = model.sample(50)
+    after, _ = model.set_params(alpha=1e6).sample(50)
+    assert (before == after).all()
+
+
 # ---- tables ----
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from genreg_openai.calls import Failure
 from genreg_openai.events import events, read
 from genreg_openai.testing.text import chat, response
-from genreg_openai_text.answered import Said, take
-from genreg_openai_text.asked import fits, most_tokens, shots
+from genreg_openai_text.answered import Said, fits, take
+from genreg_openai_text.asked import most_tokens, shots
 
 TEXT = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]))
 

@@ -51,12 +51,13 @@ class Member:
         step = max(1, min(most or self.rows, BATCH // max(width, 1)))
         with _sound(self.path), _opened(self.path, self.name) as file:
             _header(file)
-            whole = _exactly(file, width * self.rows) if self.fortran else b""  # its rows do not lie one by one
-            array = np.frombuffer(whole, self.dtype).reshape(self.shape, order="F") if self.fortran else None
+            if self.fortran:  # its rows do not lie one by one
+                whole = np.frombuffer(_exactly(file, width * self.rows), self.dtype).reshape(self.shape, order="F")
+                yield from (whole[at : at + step] for at in range(0, self.rows, step))
+                return
             for at in range(0, self.rows, step):
                 some = min(step, self.rows - at)
-                data = None if array is not None else np.frombuffer(_exactly(file, width * some), self.dtype)
-                yield array[at : at + some] if data is None else data.reshape(some, *self.shape[1:])  # type: ignore[index]
+                yield np.frombuffer(_exactly(file, width * some), self.dtype).reshape(some, *self.shape[1:])
 
 
 def arrays(
@@ -121,6 +122,7 @@ def _members(path: Path) -> list[Member]:
 
 
 def _image(members: list[Member], path: Path, name: str, *, flat: bool) -> Member:
+    """The array of the images: the one named, or the only one that can be it; raises DataError."""
     named = {member.name: member for member in members}
     if name:
         if name not in named:
@@ -168,19 +170,19 @@ def _label(columns: dict[str, Member], main: Member, label: str) -> str | None:
 
 
 def _column(member: Member) -> Any:
+    """An array with one value a row as a column [rows]; raises DataError for what no column holds."""
     kind = member.dtype.kind
     if kind not in "biufUM":
         raise DataError(f"{member.what} holds {member.dtype}, which is no column: numbers, dates and text are")
     whole = np.concatenate([*member.blocks()]).reshape(-1) if member.rows else np.empty(0, member.dtype)
-    return (
-        pa.array(whole.tolist(), pa.string())
-        if kind == "U"
-        else pa.array(whole.astype(np.int64) if kind == "i" else whole)
-    )
+    if kind == "U":
+        return pa.array(whole.tolist(), pa.string())
+    return pa.array(whole.astype(np.int64) if kind == "i" else whole)
 
 
 @contextmanager
 def _opened(path: Path, name: str) -> Iterator[IO[bytes]]:
+    """An array's bytes from its header on; ``name`` is that of the member in an .npz, none in a .npy."""
     if not name:
         with path.open("rb") as file:
             yield file
@@ -193,6 +195,7 @@ def _opened(path: Path, name: str) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _sound(path: Path) -> Iterator[None]:
+    """Whatever goes wrong in reading a file is a DataError that names it."""
     try:
         yield
     except DataError:

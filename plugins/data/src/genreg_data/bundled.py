@@ -46,21 +46,17 @@ def _digits(found: Any) -> pa.Table:
 
 def _table(found: Any) -> pa.Table:
     """Measurements as float64 with their decimals, then what is to be told of them: a class, or numbers."""
-    columns, fields = [], []
-    for name, values in zip(found.feature_names, np.asarray(found.data, np.float64).T, strict=True):
-        columns.append(pa.array(values))
-        fields.append(noted(pa.field(_word(name), pa.float64()), decimals=_decimals(values)))
     names = [str(name) for name in found.get("target_names", [])]
+    measured = [*zip(map(_word, found.feature_names), np.asarray(found.data, np.float64).T, strict=True)]
     if found.target.ndim == 2:
-        for name, values in zip(names, found.target.T, strict=True):
-            columns.append(pa.array(values))
-            fields.append(noted(pa.field(_word(name), pa.float64()), decimals=_decimals(values)))
-    elif names:
+        measured += zip(map(_word, names), found.target.T, strict=True)
+    elif not names:
+        measured.append(("target", found.target))
+    columns: list[Any] = [pa.array(values) for _, values in measured]
+    fields = [noted(pa.field(name, pa.float64()), decimals=_decimals(values)) for name, values in measured]
+    if found.target.ndim == 1 and names:
         columns.append(pa.array(names).take(pa.array(found.target)))
         fields.append(noted(pa.field("label", pa.string()), role="label", values=names))
-    else:
-        columns.append(pa.array(found.target))
-        fields.append(noted(pa.field("target", pa.float64()), decimals=_decimals(found.target)))
     return pa.table(columns, schema=pa.schema(fields))
 
 

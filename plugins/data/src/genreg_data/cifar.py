@@ -12,6 +12,7 @@ import pyarrow as pa
 from genreg import Batch
 from genreg.data import Source, noted
 from genreg.errors import DataError
+from genreg.files import reason
 from genreg.images import image_field
 from genreg.images import images as image_column
 
@@ -30,7 +31,7 @@ def cifar10(path: Path) -> Source:
     try:
         size = path.stat().st_size
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
+        raise DataError(f"{path} cannot be read: {reason(error).lower()}") from None
     if not size or size % ROW:
         two = size and size % (ROW + 1) == 0
         why = "CIFAR-100 has two labels a row, and is not read" if two else "it is cut off, or something else"

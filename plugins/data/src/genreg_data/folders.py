@@ -18,6 +18,7 @@ from genreg import Array, Batch
 from genreg.data import Source, named_with_role, noted, single_batch
 from genreg.delimited import csv
 from genreg.errors import DataError
+from genreg.files import reason
 from genreg.images import FORMATS, LABELS, Fit, decode, image_field
 from genreg.images import images as image_column
 
@@ -51,15 +52,15 @@ class Folder:
                 data = opened.read()
             return decode(data, size=self.size, channels=self.channels, fit=self.fit, name=name)
         except OSError as error:
-            reason = f"{name} cannot be read: {(error.strerror or str(error)).lower()}"
+            why = f"{name} cannot be read: {reason(error).lower()}"
         except DataError as error:
-            reason = str(error)
-            if "fit=" in reason:  # it is whole, and its size is refused
+            why = str(error)
+            if "fit=" in why:  # it is whole, and its size is refused
                 raise
         if self.skip:
-            self.skipped[name] = reason.removeprefix(f"{name}: ").removeprefix(f"{name} ")
+            self.skipped[name] = why.removeprefix(f"{name}: ").removeprefix(f"{name} ")
             return None
-        raise DataError(f"{reason}: mend or remove it, or leave out what is broken with --loader images:broken=skip")
+        raise DataError(f"{why}: mend or remove it, or leave out what is broken with --loader images:broken=skip")
 
     def first(self) -> tuple[str, Array]:
         """The first image that can be read, and its name."""

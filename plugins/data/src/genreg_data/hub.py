@@ -47,6 +47,7 @@ def hf_datasets(reference: str, *, split: str = "train", config: str = "", revis
 
 
 def _field(name: str, feature: Any, datasets: Any) -> Any:
+    """A feature as a column: classes by their names, images encoded."""
     if isinstance(feature, datasets.ClassLabel):
         return noted(pa.field(name, pa.string()), values=feature.names)
     if isinstance(feature, datasets.Image):
@@ -55,6 +56,7 @@ def _field(name: str, feature: Any, datasets: Any) -> Any:
 
 
 def _column(column: Any, feature: Any, datasets: Any) -> Any:
+    """A table's column as ``_field`` has it."""
     if isinstance(feature, datasets.ClassLabel):
         codes = pc.if_else(pc.less(column, 0), None, column)  # -1 is no label
         return pa.array(feature.names, pa.string()).take(codes)

@@ -92,6 +92,7 @@ def _beside(path: Path, labels: str) -> Path | None:
 
 
 def _header(path: Path) -> File:
+    """Shape and place of a file's rows; raises DataError for what is no IDX file of bytes."""
     with _opened(path) as file:
         magic = file.read(4)
         if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in {UNSIGNED, *CODES}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -76,7 +77,9 @@ def _read_labels(path: Path, loader: str, key: str, column: str) -> tuple[dict[s
     return known, found.schema.field(column).type
 
 
-def _labeled(add: Any, column: str, unlabeled: Unlabeled) -> CleanStep:
+def _labeled(add: Callable[[Batch], Batch], column: str, unlabeled: Unlabeled) -> CleanStep:
+    """The step that adds labels to a batch, then refuses, keeps or drops the rows that have none."""
+
     def apply(batch: Batch) -> Batch:
         batch = add(batch)
         missing = batch.column(column).null_count

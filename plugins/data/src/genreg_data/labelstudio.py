@@ -14,6 +14,7 @@ import pyarrow as pa
 from genreg import Batch
 from genreg.data import Source, noted, resized
 from genreg.errors import DataError, did_you_mean
+from genreg.files import reason
 from genreg.images import image_field
 
 Mode: TypeAlias = Literal["refuse", "majority", "first"]
@@ -53,10 +54,11 @@ def labelstudio(
 
 
 def _tasks(path: Path) -> list[dict[str, Any]]:
+    """The tasks of an export; raises DataError for a file that is none."""
     try:
         tasks = json.loads(path.read_text("utf-8-sig"))
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
+        raise DataError(f"{path} cannot be read: {reason(error).lower()}") from None
     except ValueError as error:
         raise DataError(f"{path.name} is no JSON: {error}") from None
     if not isinstance(tasks, list) or not all(isinstance(t, dict) and isinstance(t.get("data"), dict) for t in tasks):
@@ -91,6 +93,7 @@ def _choice(results: list[Any], where: str, control: str) -> str | None:
 
 
 def _agreed(choices: list[str], where: str, mode: Mode) -> str | None:
+    """The label of a task whose annotators chose these; None without any. Raises DataError where they disagree."""
     counts = Counter(choices).most_common()
     if len(counts) < 2 or mode == "first":
         return choices[0] if choices else None
@@ -102,6 +105,7 @@ def _agreed(choices: list[str], where: str, mode: Mode) -> str | None:
 
 
 def _type(values: list[Any], name: str, path: Path) -> pa.DataType:
+    """The type that holds the values; raises DataError where they are of several kinds, or nested."""
     kinds = {type(value) for value in values if value is not None}
     if kinds not in ({str}, {bool}, {int}, {float}, {int, float}, set()):
         raise DataError(f"{path.name}: the data named {name} is of several kinds, or nested")
@@ -118,4 +122,4 @@ def _cell(value: Any, field: pa.Field[Any], path: Path, images: str) -> Any:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise DataError(f"{path.name}: {file} cannot be read: {(error.strerror or str(error)).lower()}") from None
+        raise DataError(f"{path.name}: {file} cannot be read: {reason(error).lower()}") from None

@@ -15,6 +15,7 @@ from genreg import Array, Batch
 from genreg.data import Source, named_with_role, notes, untimed
 from genreg.errors import DataError
 from genreg.images import each_image, image_columns
+from genreg.preprocess import is_text
 from genreg.specs import Report
 from genreg_data.sketch import Quantiles
 
@@ -68,10 +69,11 @@ class Look:
                 self.sizes[" x ".join(map(str, image.shape))] += 1
 
     def _measured(self, cells: Any) -> Array | None:
+        """Numbers, dates and times as they are, text and lists by their length: float64; None for anything else."""
         kind = cells.type
-        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        if is_text(kind):
             return np.asarray(pc.utf8_length(cells).to_numpy(zero_copy_only=False), np.float64)
-        if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        if _is_list(kind):
             return np.asarray(pc.list_value_length(cells).to_numpy(zero_copy_only=False), np.float64)
         plain = untimed(cells)
         if pa.types.is_integer(plain.type) or pa.types.is_floating(plain.type):
@@ -79,13 +81,9 @@ class Look:
         return None
 
     def _range(self, cells: Any) -> None:
+        """Take in the least and the largest of numbers, dates and times, infinities and NaN aside."""
         kind = cells.type
-        if (
-            pa.types.is_boolean(kind)
-            or pa.types.is_binary(kind)
-            or pa.types.is_string(kind)
-            or pa.types.is_large_string(kind)
-        ):
+        if pa.types.is_boolean(kind) or pa.types.is_binary(kind) or is_text(kind):
             return
         if pa.types.is_floating(kind):
             cells = cells.filter(pc.is_finite(cells))
@@ -96,6 +94,7 @@ class Look:
             self.high = high if self.high is None else max(self.high, high)
 
     def _count(self, cells: Any) -> None:
+        """Count values, until there are more than MOST_VALUES."""
         if self.values is None or pa.types.is_binary(cells.type):
             self.values = None
             return
@@ -118,17 +117,17 @@ class Look:
             return {**about, "type": "image", "sizes": dict(self.sizes.most_common(COMMON))}
         if self.values is not None:
             about["different"] = len(self.values)
-        text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-        lists = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-        if text or lists or pa.types.is_boolean(kind):
-            about |= {"length": self._spread()} if text or lists else {}
+        if is_text(kind) or _is_list(kind):
+            about["length"] = self._spread()
+        elif pa.types.is_boolean(kind):
+            pass  # false and true have no range
         elif self.low is not None:
             about |= {"least": _plain(self.low), "most": _plain(self.high)}
             numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind)
             about |= {"mean": self.total / max(self.seen - self.odd, 1), "median": self._median()} if numeric else {}
         if self.odd:
             about["not_finite"] = self.odd
-        if self.values is not None and (not self.numbers_matter() or len(self.values) <= COMMON):
+        if self.values is not None and (not self.is_ordered() or len(self.values) <= COMMON):
             common = sorted(self.values.items(), key=lambda pair: (-pair[1], str(pair[0])))[:COMMON]
             about["common"] = {str(_plain(value)): count for value, count in common}
         if histogram := self._histogram():
@@ -140,7 +139,7 @@ class Look:
         """The share of cells that are missing."""
         return self.missing / max(self.missing + self.seen, 1)
 
-    def numbers_matter(self) -> bool:
+    def is_ordered(self) -> bool:
         """Whether the column is of numbers, dates or times."""
         kind = self.entry.type
         return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_temporal(kind)
@@ -161,6 +160,10 @@ class Look:
         values = self.numbers.at(np.linspace(0, 1, min(count, 4096)).tolist())
         counts, _ = np.histogram(values, BINS, (ends[0], ends[1]))
         return [round(float(n)) for n in counts * (count / len(values))]
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind)
 
 
 def inspect(source: Source, report: Report, *, label: str | None = None, rows: int = 5) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genreg import Batch
+from genreg import Array, Batch
 from genreg.data import PARTS, Part, Source, chosen_rows, empty_batch, spool, with_column
 from genreg.errors import DataError, UsageError
 from genreg.options import bind, of_function, parse_call
@@ -97,6 +97,7 @@ def rows_of(source: Source) -> int:
 def _split(
     parts: Mapping[Part, Source], maps: Sequence[Step], knobs: Mapping[str, str], folder: Path, seed: int
 ) -> dict[Part, Source]:
+    """The parts that have rows, spooled; raises UsageError where rows are split already, or mapped."""
     if len(parts) > 1 or maps:
         raise UsageError("--steps split: rows are split once, and before any map, which is fitted on train alone")
     values = {"seed": seed, **bind(of_function(split), knobs, "--steps split: ")}
@@ -142,29 +143,39 @@ def _numbered(batch: Batch, start: int) -> Batch:
 
 
 def note_changes(account: Account, before: Batch, after: Batch, start: int, where: Mapping[str, str]) -> None:
-    """Count the cells that changed, and keep the first examples of rows taken and of cells changed."""
+    """Count the cells that changed, and keep the first examples of rows taken and of cells changed.
+
+    ``before`` begins with the part's row ``start``; ``after`` has the numbers of its rows in ROW.
+    """
     kept = after.column(ROW).to_numpy() - start
-    if len(kept) < before.num_rows and len(account.taken) < EXAMPLES:
-        gone = np.ones(before.num_rows, bool)
-        gone[kept] = False
-        for row in np.flatnonzero(gone)[: EXAMPLES - len(account.taken)].tolist():
-            account.taken.append({**where, "row": start + row + 1, **shown_row(before, row)})
-    left = before if len(kept) == before.num_rows else before.take(pa.array(kept))
+    gone = np.ones(before.num_rows, bool)
+    gone[kept] = False
+    for row in np.flatnonzero(gone)[: EXAMPLES - len(account.taken)].tolist():
+        account.taken.append({**where, "row": start + row + 1, **shown_row(before, row)})
+    left = before.take(pa.array(kept)) if gone.any() else before
     for name in left.schema.names:
         old, new = left.column(name), after.column(name)
-        if old.type != new.type or pa.types.is_nested(old.type) or isinstance(old.type, pa.BaseExtensionType):
+        at = changed_cells(old, new)
+        if not len(at):
             continue
-        if old.equals(new):
-            continue
-        moved = pc.fill_null(pc.not_equal(old, new), False)
-        if pa.types.is_floating(old.type):  # NaN is not equal to itself
-            moved = pc.and_not(moved, pc.fill_null(pc.and_(pc.is_nan(old), pc.is_nan(new)), False))
-        moved = pc.or_(moved, pc.not_equal(old.is_null(), new.is_null()))
-        at = np.flatnonzero(moved.to_numpy(zero_copy_only=False))
         account.changed[name] = account.changed.get(name, 0) + len(at)
         for row in at[: max(0, EXAMPLES - len(account.changes))].tolist():
             cells = {"from": shown_cell(old[row].as_py()), "to": shown_cell(new[row].as_py())}
             account.changes.append({**where, "row": start + int(kept[row]) + 1, "column": name, **cells})
+
+
+def changed_cells(old: Any, new: Any) -> Array:
+    """Where two columns of as many rows differ: int64, ascending; nowhere if they cannot be compared."""
+    nowhere = np.zeros(0, np.int64)
+    if old.type != new.type or pa.types.is_nested(old.type) or isinstance(old.type, pa.BaseExtensionType):
+        return nowhere
+    if old.equals(new):
+        return nowhere
+    moved = pc.fill_null(pc.not_equal(old, new), False)
+    if pa.types.is_floating(old.type):  # NaN is not equal to itself
+        moved = pc.and_not(moved, pc.fill_null(pc.and_(pc.is_nan(old), pc.is_nan(new)), False))
+    moved = pc.or_(moved, pc.not_equal(old.is_null(), new.is_null()))
+    return np.flatnonzero(moved.to_numpy(zero_copy_only=False))
 
 
 def shown_row(batch: Batch, row: int) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def _chunks(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
     codec, number, first, held, size = codec_of(path, "json", encoding), 0, 1, [], 0
     try:
         with io.TextIOWrapper(opened(path), codec) as file:
-            for text in Array(path.name, file).objects():
+            for text in ObjectArray(path.name, file).objects():
                 number, size = number + 1, size + len(text)
                 held.append(text.replace("\n", " "))  # between values alone: within text JSON has none
                 if size >= BLOCK:
@@ -50,7 +50,7 @@ def _chunks(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
         raise wrong_encoding(path, "json", codec) from None
 
 
-class Array:
+class ObjectArray:
     """The text of an array, of which only what lies around one object is held."""
 
     def __init__(self, name: str, file: TextIO) -> None:
@@ -77,6 +77,7 @@ class Array:
             raise self._problem("something follows the array")
 
     def _object(self) -> str:
+        """The text of the next object, reading on where it ends too early; raises DataError for what is none."""
         self._number += 1
         if self._next() not in ("{", ""):
             raise DataError(f'{self._number}. item of {self._name} is not an object such as {{"column": 1}}')

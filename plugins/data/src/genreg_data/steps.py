@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from genreg import Preprocessor
 from genreg.preprocess import no_restore, restore_categories, restore_standardize
+from genreg_data.categories import onehot, ordinal, restore_onehot
+from genreg_data.channels import channels, restore_channels
 from genreg_data.clean import fillgroup, imagesize, length, match, replace, scrub, within
 from genreg_data.labels import label, labels
-from genreg_data.maps import (
-    channels,
-    log,
-    onehot,
-    ordinal,
-    quantile,
-    restore_channels,
-    restore_log,
-    restore_onehot,
-    restore_quantile,
-    robust,
-)
+from genreg_data.logarithm import log, restore_log
 from genreg_data.near import nearimage, neartext
+from genreg_data.ranks import quantile, restore_quantile, robust
 
 CLEAN = (scrub, replace, match, within, length, imagesize, fillgroup, neartext, nearimage, label, labels)
 PREPROCESSORS = [

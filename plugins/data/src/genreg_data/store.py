@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from genreg.checkpoint import Weights, write_tensors
 from genreg.data import Source, named_with_role
 from genreg.errors import DataError, UsageError
-from genreg.files import new_folder, sha256
+from genreg.files import new_folder, reason, sha256
 from genreg.loading import writer_of
 from genreg.options import parse_call
 from genreg.plugins import Components, load_plugins
@@ -65,7 +65,7 @@ def reproduce(path: Path, out: Path | None, report: Report, *, force: bool = Fal
     """
     path = path / MANIFEST if path.is_dir() else path
     manifest = read_manifest(path)
-    order = Order(*(manifest[name] for name in ("source", "steps", "loader", "formats", "seed", "strict")))
+    order = Order(**{name: manifest[name] for name in ("source", "steps", "loader", "formats", "seed", "strict")})
     found = order.inputs()
     for name, digest in manifest["inputs"].items():
         if found.get(name) != digest:
@@ -98,7 +98,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         manifest.setdefault("loader", None)
         manifest.setdefault("strict", False)
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
+        raise DataError(f"{path} cannot be read: {reason(error).lower()}") from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(f"{path} is no manifest: {type(error).__name__}: {error}") from None
     return dict(manifest)
@@ -116,6 +116,7 @@ def read_maps(folder: str | Path) -> Chain:
 def _write(
     order: Order, out: Path, report: Report, *, force: bool, promised: Mapping[str, Any] | None
 ) -> dict[str, Any]:
+    """Read, run the steps and write the folder; the files must be those ``promised`` by a manifest, if there is one."""
     components = load_plugins()
     _refuse_output(out, order, components, force=force)
     inputs = order.inputs()
@@ -126,7 +127,7 @@ def _write(
             _write_parts(done, order, folder, components)
             manifest = _manifest(order, inputs, done, source, folder, components)
             if promised is not None:
-                _refuse_other(promised, manifest)
+                _refuse_different(promised, manifest)
                 manifest = dict(promised)  # its text too: what it says of versions is of when it was made
             text = json.dumps(manifest, ensure_ascii=False, indent=1)
             (folder / MANIFEST).write_text(text + "\n", "utf-8")
@@ -134,6 +135,7 @@ def _write(
 
 
 def _write_parts(done: Prepared, order: Order, folder: Path, components: Components) -> None:
+    """A file per part and format, with its schema beside text, and the maps' tensors."""
     for part, source in done.parts.items():
         for form in order.formats:
             path = folder / f"{part}.{form}"
@@ -147,6 +149,7 @@ def _write_parts(done: Prepared, order: Order, folder: Path, components: Compone
 def _manifest(
     order: Order, inputs: dict[str, str], done: Prepared, source: Source, folder: Path, components: Components
 ) -> dict[str, Any]:
+    """All that the files follow from, and what was found on the way: JSON."""
     owners = {components.owners["preprocessors", name] for name in map(_name, order.steps) if name != "split"}
     return {
         "genreg_manifest": 1,
@@ -179,7 +182,7 @@ def _balance(source: Source) -> dict[str, int]:
     return dict(sorted(counts, key=lambda pair: (-pair[1], pair[0])))
 
 
-def _refuse_other(promised: Mapping[str, Any], made: Mapping[str, Any]) -> None:
+def _refuse_different(promised: Mapping[str, Any], made: Mapping[str, Any]) -> None:
     """Raise DataError where a file did not come out as promised."""
     for name in sorted(promised["files"].keys() | made["files"].keys()):
         if promised["files"].get(name) != made["files"].get(name):
@@ -217,7 +220,7 @@ def _scratch(out: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", suffix=".tmp") as folder:
             yield Path(folder)
     except OSError as error:
-        raise UsageError(f"{out} cannot be written: {error.strerror or error}; nothing was left half done") from error
+        raise UsageError(f"{out} cannot be written: {reason(error)}; nothing was left half done") from error
 
 
 def _name(call: str) -> str:

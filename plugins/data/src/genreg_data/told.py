@@ -22,6 +22,7 @@ def told(manifest: Mapping[str, Any]) -> str:
 
 
 def _step(account: Mapping[str, Any]) -> list[str]:
+    """What one step took and changed, with examples."""
     rows = account["rows"]
     if account["step"].partition(":")[0] == "split":
         parts = ", ".join(f"{one['after']:,} {part}" for part, one in rows.items())

@@ -31,26 +31,17 @@ class Asked:
     def of(cls, config: Config, given: Batch) -> Asked:
         """Read the conditions; raises UsageError for what contradicts itself or the alphabet."""
         names = [column.name for column in config.columns]
-        prefix: Any = _condition(given, "prefix", names)
         whole = empty_batch(columns(config), given.num_rows)
         for name in names:
             if name in given.schema.names:
                 whole = with_column(whole, whole.schema.field(name), given.column(name))
-        closed = np.zeros(given.num_rows, bool)
+        closed = np.zeros(given.num_rows, bool)  # the sequence is given to its end
         for name in names:
             closed |= np.asarray(whole.column(name).is_valid())
         texts = np.full(given.num_rows, None, object)
+        prefix: Any = _condition(given, "prefix", names)
         if prefix is not None and prefix.null_count < len(prefix):
-            starts = np.asarray(prefix.is_valid())
-            if (starts & closed).any():
-                raise UsageError(f"prefix: {names[0]} is given too, and says how it begins: leave one of them out")
-            merged = pa.array(
-                [
-                    a if a is not None else b
-                    for a, b in zip(prefix.to_pylist(), whole.column(names[0]).to_pylist(), strict=True)
-                ]
-            )
-            whole = with_column(whole, whole.schema.field(names[0]), merged.cast(whole.schema.field(names[0]).type))
+            whole = _begun(whole, names[0], prefix, closed)
             texts[:] = prefix.to_pylist()
         seen = sequences(config, whole)
         _refuse_unknown(config, seen)
@@ -58,12 +49,24 @@ class Asked:
         return cls(seen, lengths, texts, _knobs(given, names))
 
 
+def _begun(whole: Batch, name: str, prefix: Any, closed: Array) -> Batch:
+    """The batch with prefixes in the first column; raises UsageError where a row has a prefix and a sequence."""
+    if (np.asarray(prefix.is_valid()) & closed).any():
+        raise UsageError(f"prefix: {name} is given too, and says how it begins: leave one of them out")
+    pairs = zip(prefix.to_pylist(), whole.column(name).to_pylist(), strict=True)
+    merged = pa.array([begin if begin is not None else cells for begin, cells in pairs])
+    field = whole.schema.field(name)
+    return with_column(whole, field, merged.cast(field.type))
+
+
 def _condition(given: Batch, name: str, names: list[str]) -> Any:
+    """The column of a condition, None where it is not given; ``@`` stands before the name of one of the data's."""
     wanted = f"@{name}" if name in names else name
     return given.column(wanted) if wanted in given.schema.names else None
 
 
 def _refuse_unknown(config: Config, seen: Sequences) -> None:
+    """Raise UsageError for a symbol that training did not see; a text's letters may be unknown."""
     for part, cells in zip(config.parts, seen.parts, strict=True):
         if part.kind == "categorical" and (cells == len(part.columns[0].values)).any():
             step = int(np.flatnonzero(cells == len(part.columns[0].values))[0])
@@ -77,6 +80,7 @@ def _refuse_unknown(config: Config, seen: Sequences) -> None:
 
 
 def _lengths(config: Config, seen: Sequences, closed: Array, asked: Any) -> Array:
+    """Steps of each sample, int64 [n], 0 until an end that is drawn; raises UsageError for a length that cannot be."""
     open_end = np.zeros(len(seen), np.int64) if config.end else seen.lengths + config.length
     nothing = np.flatnonzero(closed & (seen.lengths == 0))
     if len(nothing):
@@ -103,17 +107,17 @@ def _lengths(config: Config, seen: Sequences, closed: Array, asked: Any) -> Arra
 
 
 def _knobs(given: Batch, names: list[str]) -> dict[str, Array]:
+    """Temperature, top_k and top_p of each row; raises UsageError outside of their ranges."""
     found = {}
     for name, default in Knobs()._asdict().items():
         column = _condition(given, name, names)
-        values = (
-            np.full(given.num_rows, default)
-            if column is None
-            else column.fill_null(default).to_numpy(zero_copy_only=False)
-        )
+        if column is None:
+            found[name] = np.full(given.num_rows, default)
+            continue
+        values = column.fill_null(default).to_numpy(zero_copy_only=False)
         if name == "temperature" and not ((values >= 0) & np.isfinite(values)).all():
             raise UsageError(f"temperature={values[~((values >= 0) & np.isfinite(values))][0]:g}: it is 0 or more")
-        if name == "top_k" and column is not None and (values < 1)[np.asarray(column.is_valid())].any():
+        if name == "top_k" and (values < 1)[np.asarray(column.is_valid())].any():
             raise UsageError(f"top_k={values.min()}: it is 1 or more")
         if name == "top_p" and not ((values > 0) & (values <= 1)).all():
             raise UsageError(f"top_p={values[~((values > 0) & (values <= 1))][0]:g}: it is above 0, and at most 1")

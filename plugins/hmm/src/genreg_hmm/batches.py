@@ -22,7 +22,7 @@ BYTES = 16 << 20  # of one [T, B, K] array: what all of them take together stays
 LONG = 2000  # steps from which a sequence is cut, where there are few of them
 FEW = 64
 PIECE = 128  # steps of a piece
-ENDS, GOES_ON, UNKNOWN = 1, 0, 2  # whether a sequence is known to end at a step
+GOES_ON, ENDS, UNKNOWN = 0, 1, 2  # whether a sequence is known to end at a step
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,16 +91,8 @@ def buckets(
     short = np.setdiff1d(np.flatnonzero(data.lengths > 0), long)
     room = BYTES // (states * (4 if dtype == torch.float32 else 8))
     for chosen in _groups(data.lengths, short, room):
-        yield _bucket(
-            prepared,
-            emissions,
-            data.offsets[chosen],
-            data.lengths[chosen],
-            np.ones(len(chosen), bool),
-            chosen,
-            device,
-            dtype,
-        )
+        starts, whole = data.offsets[chosen], np.ones(len(chosen), bool)
+        yield _bucket(prepared, emissions, starts, data.lengths[chosen], whole, chosen, device, dtype)
     if len(long):
         pieces = [np.arange(0, data.lengths[row], PIECE) for row in long]
         rows = np.repeat(long, [len(p) for p in pieces])
@@ -126,6 +118,7 @@ def _bucket(
     prepared: list[Array], emissions: tuple[Emission, ...], starts: Array, lengths: Array, first: Array, rows: Array,
     device: str, dtype: torch.dtype,
 ) -> Bucket:  # fmt: skip
+    """Blocks of ``lengths`` steps from ``starts`` on, side by side, time-major, padded with what is missing."""
     steps = int(lengths.max())
     at = np.arange(steps)[:, None]
     padded = at >= lengths

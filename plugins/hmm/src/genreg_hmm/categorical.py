@@ -78,6 +78,16 @@ class Categorical:
         """(prior - 1) log p over what is not 0."""
         return float((config.emission_prior - 1) * np.log(self.probability[self.probability > 0]).sum())
 
+    @property
+    def expected(self) -> Array:
+        """The probabilities of the symbols: [K, V]."""
+        return self.probability
+
+    @property
+    def free(self) -> int:
+        """The probabilities that are not 0, less one in each state, for they sum to 1."""
+        return int((self.probability > 0).sum()) - len(self.probability)
+
     def tensors(self) -> dict[str, Array]:
         """Probabilities: [K, V]."""
         return {"probability": self.probability}

@@ -15,7 +15,6 @@ from genreg.draft import Array, Batch
 from genreg_hmm.batches import Bucket, buckets
 from genreg_hmm.categorical import Categorical
 from genreg_hmm.config import Config
-from genreg_hmm.emissions import Diagonal, Emission, Poisson
 from genreg_hmm.inference import viterbi
 from genreg_hmm.learning import Parameters, log_evidence_of, posterior
 from genreg_hmm.sequences import Sequences, as_lists
@@ -63,7 +62,7 @@ def inferred(config: Config, parameters: Parameters, data: Sequences, device: st
     fields: list[Any] = [pa.field(name, array.type) for name, array in found.items()]
     arrays = list(found.values())
     for part, emission in zip(config.parts, parameters.emissions, strict=True):
-        expected = ahead @ means(emission)
+        expected = ahead @ emission.expected
         for d, column in enumerate(part.columns):
             if isinstance(emission, Categorical):
                 one = as_lists(pa.array(expected.reshape(-1)), np.full(len(data), expected.shape[1]))
@@ -73,15 +72,6 @@ def inferred(config: Config, parameters: Parameters, data: Sequences, device: st
                 fields.append(pa.field(f"next({column.name})", one.type))
             arrays.append(one)
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
-
-
-def means(emission: Emission) -> Array:
-    """What a state emits on average: [K, D], or the probabilities of the symbols [K, V]."""
-    if isinstance(emission, Categorical):
-        return emission.probability
-    if isinstance(emission, Poisson):
-        return emission.rate
-    return emission.mean if isinstance(emission, Diagonal) else emission.tensors()["mean"]
 
 
 def _next_state(parameters: Parameters, bucket: Bucket, probabilities: Tensor) -> Array:

@@ -54,6 +54,7 @@ def drawn(config: Config, parameters: Parameters, kind: Literal["svg", "png"]) -
 
 
 def _shapes(config: Config, parameters: Parameters, center: Point, radius: float) -> Iterator[Line | Disc | Text]:
+    """Transitions with their probabilities, then states, and beside each what it emits."""
     states = parameters.states
     angles = [2 * math.pi * k / states - math.pi / 2 for k in range(states)]
     places = [(center[0] + radius * math.cos(a), center[1] + radius * math.sin(a)) for a in angles]
@@ -100,12 +101,14 @@ def _loop(here: Point, angle: float) -> list[Point]:
 
 
 def _head(line: Line) -> list[Point]:
+    """The three corners of an arrow's head."""
     (x0, y0), (x1, y1) = line.points[-3], line.points[-1]
     angle, long = math.atan2(y1 - y0, x1 - x0), 9 + line.width
     return [(x1, y1), *((x1 - long * math.cos(angle + s), y1 - long * math.sin(angle + s)) for s in (0.4, -0.4))]
 
 
 def _svg(shapes: list[Any], side: float) -> bytes:
+    """The shapes as an SVG of that side."""
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {side:.0f} {side:.0f}" '
         f'font-family="sans-serif" text-anchor="middle" dominant-baseline="central">',
@@ -127,6 +130,7 @@ def _svg(shapes: list[Any], side: float) -> bytes:
 
 
 def _png(shapes: list[Any], side: float) -> bytes:
+    """The shapes as a PNG of twice that side."""
     from PIL import Image, ImageDraw, ImageFont
 
     scale = 2  # smooth lines: drawn twice as large

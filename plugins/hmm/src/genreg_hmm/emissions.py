@@ -58,6 +58,16 @@ class Emission(Protocol):
         """log of the priors' density, up to a constant."""
         ...
 
+    @property
+    def expected(self) -> Array:
+        """What a state emits on average, [K, D], or the probabilities of its symbols, [K, V]."""
+        ...
+
+    @property
+    def free(self) -> int:
+        """How many numbers are free to be learned."""
+        ...
+
     def tensors(self) -> dict[str, Array]:
         """Parameters by name, float64, the state along the first axis."""
         ...
@@ -76,20 +86,17 @@ class Emission(Protocol):
 
 @dataclass(frozen=True)
 class Linear(ABC):
-    """The half that all dense families share."""
+    """What all dense families share. ``log_density`` is their own: it keeps digits that a product loses."""
 
     @property
     @abstractmethod
     def natural(self) -> Array:
         """The natural parameters: [F, K]."""
 
-    def log_density(self, cells: Tensor, /) -> Tensor:
-        """features . natural."""
-        return cells @ torch.as_tensor(np.array(self.natural), dtype=cells.dtype, device=cells.device)
-
     def evidence(self, cells: Tensor, dtype: torch.dtype, /) -> Evidence:
-        """exp(log p - max over k of log p)."""
-        return scaled(Linear.log_density(self, cells).to(dtype))
+        """exp(log p - max over k of log p), of log p = features . natural."""
+        natural = torch.as_tensor(np.array(self.natural), dtype=cells.dtype, device=cells.device)
+        return scaled((cells @ natural).to(dtype))
 
     def sums(self, cells: Tensor, weight: Tensor, /) -> Tensor:
         """Expected features: float64 [K, F]."""
@@ -157,6 +164,16 @@ class Diagonal(Linear):
         """-prior / 2 variance."""
         return float(-0.5 * config.variance_prior * (1 / self.variance).sum())
 
+    @property
+    def expected(self) -> Array:
+        """The means: [K, D]."""
+        return self.mean
+
+    @property
+    def free(self) -> int:
+        """Means and variances; ``spherical`` ones have a variance per state."""
+        return self.mean.size + (len(self.mean) if self.spherical else self.variance.size)
+
     def tensors(self) -> dict[str, Array]:
         """Mean and variance, each [K, D]."""
         return {"mean": self.mean, "variance": self.variance}
@@ -209,6 +226,16 @@ class Poisson(Linear):
     def penalty(self, config: Config, /) -> float:
         """(prior - 1) log rate."""
         return float((config.emission_prior - 1) * np.log(self.rate).sum())
+
+    @property
+    def expected(self) -> Array:
+        """The rates: [K, D]."""
+        return self.rate
+
+    @property
+    def free(self) -> int:
+        """The rates."""
+        return self.rate.size
 
     def tensors(self) -> dict[str, Array]:
         """Rates: [K, D]."""

@@ -7,7 +7,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -84,7 +84,7 @@ class BaseHMM(ABC):
         """The constructor's parameters."""
         return {name: getattr(self, name) for name in self._names()}
 
-    def set_params(self, **params: Any) -> BaseHMM:
+    def set_params(self, **params: Any) -> Self:
         """Set the constructor's parameters; raises ValueError for an unknown one."""
         for name, value in params.items():
             if name not in self._names():
@@ -97,18 +97,22 @@ class BaseHMM(ABC):
     # ---- what subclasses say ----
 
     @abstractmethod
-    def _emission(self) -> Emission: ...
+    def _emission(self) -> Emission:
+        """The emission of the fitted attributes, and ``n_features``; raises ValueError where they cannot be."""
 
     @abstractmethod
-    def _keep(self, emission: Emission) -> None: ...
+    def _keep(self, emission: Emission) -> None:
+        """Set the fitted attributes from an emission."""
 
     @abstractmethod
-    def _start(self, cells: Array, chance: Chance) -> None: ...
+    def _start(self, cells: Array, chance: Chance) -> None:
+        """Guess the attributes that ``init_params`` names from cells, as ``_cells`` makes them."""
 
     def _config(self) -> Config:
         return Config(transition_prior=max(1.0, float(self.transmat_prior)), emission_prior=1.0)
 
     def _cells(self, x: Any) -> Array:
+        """X [N, D] as float64, NaN where missing; raises ValueError for what is none."""
         cells = np.asarray(x, np.float64)
         if cells.ndim != 2:
             raise ValueError(
@@ -122,9 +126,10 @@ class BaseHMM(ABC):
 
     # ---- learning ----
 
-    def fit(self, X: Any, lengths: Any = None) -> BaseHMM:  # noqa: N803 - scikit-learn's name
+    def fit(self, X: Any, lengths: Any = None) -> Self:  # noqa: N803 - scikit-learn's name
         """Baum-Welch on sequences that lie end to end, of the lengths given."""
-        self.__dict__.pop("n_features", None) if self.init_params else None
+        if self.init_params:
+            vars(self).pop("n_features", None)
         data = self._data(X, lengths)
         if not data.lengths.sum():
             raise ValueError("X has no samples")
@@ -156,14 +161,10 @@ class BaseHMM(ABC):
         return replace(after, **{name: getattr(before, name) for name in kept})  # type: ignore[type-var]
 
     def _initialize(self, data: Sequences) -> None:
+        """Guess the attributes that ``init_params`` names; warn where one that was set is overwritten."""
         names = {
-            "s": "startprob_",
-            "t": "transmat_",
-            "m": "means_",
-            "c": "_covars",
-            "e": "emissionprob_",
-            "l": "lambdas_",
-        }
+            "s": "startprob_", "t": "transmat_", "m": "means_", "c": "_covars", "e": "emissionprob_", "l": "lambdas_",
+        }  # fmt: skip
         for letter, name in names.items():
             if letter in self.init_params and letter in self.letters and hasattr(self, name):
                 LOG.warning("init_params has %s, so %s will be overwritten", letter, name)
@@ -187,6 +188,7 @@ class BaseHMM(ABC):
         return int(state) if isinstance(state, (int, np.integer)) else int(state.randint(2**31 - 1))
 
     def _check(self) -> None:
+        """Bring starts and transitions to float64; raise ValueError where they are no probabilities."""
         k = self.n_components
         for name, shape in (("startprob_", (k,)), ("transmat_", (k, k))):
             table = np.asarray(getattr(self, name), np.float64)

@@ -108,6 +108,17 @@ class Full:
         """-prior / 2 times the trace of the precision."""
         return float(-0.5 * config.variance_prior * np.trace(np.linalg.inv(self.covariance), axis1=1, axis2=2).sum())
 
+    @property
+    def expected(self) -> Array:
+        """The means: [K, D]."""
+        return self.mean
+
+    @property
+    def free(self) -> int:
+        """Means, and half of each symmetric matrix; ``tied`` states have one."""
+        states, size = self.mean.shape
+        return int(self.mean.size + size * (size + 1) // 2 * (1 if self.tied else states))
+
     def tensors(self) -> dict[str, Array]:
         """Mean [K, D] and covariance [K, D, D]."""
         return {"mean": self.mean, "covariance": np.ascontiguousarray(self.covariance)}
@@ -128,9 +139,7 @@ class Full:
                 inside, at = self._given(seen, hidden), at_.numpy()
                 factor = np.sqrt(knobs.temperature) * np.linalg.cholesky(inside.covariance)
                 z = states[at]
-                for row, column in enumerate(
-                    hidden
-                ):  # sums in a fixed order: one seed is one sample, whatever the batch
+                for row, column in enumerate(hidden):  # sums in a fixed order: a sample does not depend on its batch
                     total = inside.at_rest[z, row] + self.shift[column]
                     for s, other in enumerate(seen):
                         total = total + inside.gain[z, row, s] * (cells[at, other] - self.shift[other])

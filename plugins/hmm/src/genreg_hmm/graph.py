@@ -31,6 +31,7 @@ def emissions(config: Config, parameters: Parameters, state: int, most: int = MO
 
 
 def _emitted(part: Part, tensors: dict[str, Array], state: int, most: int) -> list[str]:
+    """A line for each column of one emission."""
     if part.kind in ("categorical", "text"):
         (column,) = part.columns
         symbols = [repr(value) if isinstance(value, str) else str(value) for value in column.values]

@@ -61,13 +61,12 @@ def forward(
     ones = evidence.new_ones(states)
     rows, seen, scales = alpha.unbind(0), evidence.unbind(0), scale.fill_(1).unbind(0)
     for t in range(steps):
-        a = (
+        if t:
             torch.mm(rows[t - 1], transition, out=rows[t]).mul_(seen[t])
-            if t
-            else torch.mul(first, seen[0], out=rows[0])
-        )
+        else:
+            torch.mul(first, seen[0], out=rows[0])
         if t % every == every - 1 or t == steps - 1:
-            a.div_(torch.mv(a, ones, out=scales[t]).unsqueeze(1))
+            rows[t].div_(torch.mv(rows[t], ones, out=scales[t]).unsqueeze(1))
     return Scaled(alpha, scale)
 
 
@@ -101,10 +100,8 @@ def block_forward(
     start = chain.start.expand(blocks, states)
     if bool(first.all()):
         return forward(start, chain.transition, evidence, every=every, out=out)
-    warm = evidence[-WARM_UP:]
-    message = (
-        forward(torch.full_like(start, 1 / states), chain.transition, warm, every=every).alpha[-1] @ chain.transition
-    )
+    guess = forward(torch.full_like(start, 1 / states), chain.transition, evidence[-WARM_UP:], every=every)
+    message = guess.alpha[-1] @ chain.transition
     for _ in range(SWEEPS):
         entering = torch.where(first[:, None], start, message.roll(1, 0))
         found = forward(entering, chain.transition, evidence, every=every, out=out)
@@ -168,6 +165,7 @@ def expectations(
 
 
 def _between(chain: Chain, last: Tensor, entering: Tensor, first: Tensor) -> Tensor:
+    """The expected transitions from the last step of each piece to the first of the next: [K, K], as ``pairs``."""
     into = entering.roll(-1, 0)
     total = ((last @ chain.transition) * into).sum(1, keepdim=True)
     return torch.where(first.roll(-1, 0)[:, None], 0, last / total).T @ into

@@ -114,8 +114,7 @@ def evidence_of(parameters: Parameters, bucket: Bucket, dtype: torch.dtype) -> E
         # where the chain forbids states, one that underflows now may be the only one that is possible later
         sharp = total.view(shape).amin((0, 2)) < (1e-19 if dtype == torch.float32 else 1e-150)
     if parameters.end is not None:
-        table = np.stack([1 - parameters.end, parameters.end, np.ones(parameters.states)])
-        total *= torch.as_tensor(table, dtype=dtype, device=total.device)[bucket.ends]
+        total *= torch.as_tensor(end_table(parameters.end), dtype=dtype, device=total.device)[bucket.ends]
     none = torch.zeros(shape[1], dtype=torch.float64, device=total.device)
     return Evidences(
         total.view(shape), none if log_scale is None else log_scale, none.bool() if sharp is None else sharp
@@ -129,9 +128,13 @@ def log_evidence_of(parameters: Parameters, bucket: Bucket) -> Tensor:
     for emission, cells in zip(parameters.emissions, bucket.cells, strict=True):
         total += emission.log_density(cells).double()
     if parameters.end is not None:
-        table = np.stack([1 - parameters.end, parameters.end, np.ones(parameters.states)])
-        total += torch.as_tensor(table, device=total.device).log()[bucket.ends]
+        total += torch.as_tensor(end_table(parameters.end), device=total.device).log()[bucket.ends]
     return total.view(shape)
+
+
+def end_table(end: Array) -> Array:
+    """p(what is known of a step's end | state): [3, K], in the rows GOES_ON, ENDS and UNKNOWN; ``end`` is [K]."""
+    return np.stack([1 - end, end, np.ones_like(end)])
 
 
 # ---- the E-step ----
@@ -157,15 +160,15 @@ def _forward(parameters: Parameters, bucket: Bucket, seen: Evidences, work: Work
         found = block_forward(chain, evidence, bucket.first, every=every, out=out)
         if found is None:
             return None, bad
-        bad = (
-            ~(found.scale.amin(0) > floor_of(evidence.dtype, every)) | ~torch.isfinite(found.scale).all(0) | seen.risky
-        )
+        lost = ~(found.scale.amin(0) > floor_of(evidence.dtype, every))  # NaN too
+        bad = lost | ~torch.isfinite(found.scale).all(0) | seen.risky
         if not bool((bad & ~seen.risky).any()):
             break
     return found, bad
 
 
 def _add_bucket(total: Statistics, parameters: Parameters, bucket: Bucket, dtype: torch.dtype, work: Workspace) -> None:
+    """Add a bucket's expected counts: scaled where that will do, uncut or in log space where it will not."""
     seen = evidence_of(parameters, bucket, dtype)
     found, bad = _forward(parameters, bucket, seen, work)
     if bucket.joined and (found is None or bool(bad.any())):
@@ -191,6 +194,7 @@ def _add_bucket(total: Statistics, parameters: Parameters, bucket: Bucket, dtype
 
 
 def _add_in_log_space(total: Statistics, parameters: Parameters, bucket: Bucket) -> None:
+    """Add a bucket's expected counts by the exact recursions: slow, for the few blocks that need it."""
     chain = parameters.chain(torch.float64, bucket.first.device)
     exact = log_expectations(chain, log_evidence_of(parameters, bucket), _real(bucket))
     _add(total, parameters, bucket, exact.log_p, exact.state, exact.state[0].sum(0), exact.transition)
@@ -205,6 +209,7 @@ def _add(
     start: Tensor,
     pairs: Tensor,
 ) -> None:
+    """Add log_p [B], gamma [T, B, K], starts [K] and pairs [K, K]; impossible sequences are counted apart."""
     possible = torch.isfinite(log_p)
     total.log_likelihood += float(log_p[possible].sum())
     total.impossible += int((~possible).sum())
@@ -307,9 +312,7 @@ class Learned:
     """Where EM ended."""
 
     parameters: Parameters
-    history: list[
-        float
-    ]  # the objective before each step, and at the end: log-likelihood, and log prior where there is one
+    history: list[float]  # log-likelihood, with the log prior where there is one: before each step, and at the end
     first: float  # the log-likelihood that EM started from
     log_likelihood: float
     mass: Array  # [K]: expected steps in each state

@@ -65,6 +65,7 @@ class HiddenMarkov:
         return Draft(paths, seeds, axes=("time",), levels=self.parameters.states, lengths=lengths, context=context)
 
     def _paths(self, seeds: Seeds, asked: Asked) -> tuple[Array, Array]:
+        """State paths int64 [n, T] and their lengths [n]; where the end is open, they are drawn on until one comes."""
         p, lengths = self.parameters, asked.lengths
         if (lengths > 0).all():
             width = int(lengths.max(initial=0))
@@ -130,12 +131,14 @@ class HiddenMarkov:
         return self._batch(made, draft)
 
     def _chance(self, part: Part, seeds: Seeds, steps: int, at: int) -> Array:
+        """What a part's emissions are drawn from: normals or uniforms [n, T, D], or uniforms [n, T]."""
         size = len(part.columns)
         if part.kind == "gaussian":
             return normal(seeds, (steps, size), stream=Stream.RENDER, step=at)
         return uniform(seeds, (steps, size) if part.kind == "poisson" else (steps,), stream=Stream.RENDER, step=at)
 
     def _batch(self, made: list[Array], draft: Draft) -> Batch:
+        """Cells of all steps, end to end, as lists and texts of the draft's lengths."""
         arrays: dict[str, Any] = {}
         schema, lengths = columns(self.config), np.asarray(draft.lengths)
         for part, cells in zip(self.config.parts, made, strict=True):

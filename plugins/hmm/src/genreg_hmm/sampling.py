@@ -45,19 +45,17 @@ def draw_paths(
         return paths
     size = max(1, ROOM // transition.size)
     if rows > size:
-        pieces = (slice(at, at + size) for at in range(0, rows, size))
-        return np.concatenate(
-            [
-                draw_paths(
-                    start, transition, uniforms[p], seeds[p], Observed(observed.log_evidence[p], observed.lengths[p])
-                )
-                for p in pieces
-            ]
-        )
+        pieces = [slice(at, at + size) for at in range(0, rows, size)]
+        given = [Observed(observed.log_evidence[p], observed.lengths[p]) for p in pieces]
+        drawn = [
+            draw_paths(start, transition, uniforms[p], seeds[p], own) for p, own in zip(pieces, given, strict=True)
+        ]
+        return np.concatenate(drawn)
     return _draw_given(first, transition, uniforms, seeds, observed)
 
 
 def _draw_given(first: Array, transition: Array, uniforms: Array, seeds: Seeds, observed: Observed) -> Array:
+    """Paths from the posterior; raises Unsupported, naming a seed and a step, where it has no path."""
     with np.errstate(divide="ignore"):
         log_first, log_a = np.log(first), np.log(transition)
     weights = _filtered(log_a, observed)

@@ -110,6 +110,7 @@ def _cut(batch: Batch, column: Column, unit: str) -> tuple[Array, Array]:
 
 
 def _numbers(leaf: Any, column: Column) -> Array:
+    """Readings or counts, float64, NaN where null; raises DataError for NaN, infinity, and counts that are none."""
     values = np.array(leaf.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
     if (~np.isfinite(values) & np.asarray(leaf.is_valid())).any():
         raise DataError(

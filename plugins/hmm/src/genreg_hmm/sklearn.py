@@ -55,13 +55,11 @@ class GaussianHMM(BaseHMM):
             raise ValueError(
                 f"{self.covariance_type} covars must have the shape {shapes[self.covariance_type]}, not {own.shape}"
             )
-        square = self.covariance_type in ("full", "tied")
-        if (
-            (np.linalg.eigvalsh(own) <= 0).any() or not np.allclose(own, own.swapaxes(-1, -2))
-            if square
-            else (own <= 0).any()
-        ):
-            raise ValueError("covars must be symmetric and positive definite" if square else "covars must be above 0")
+        if self.covariance_type in ("full", "tied"):
+            if (np.linalg.eigvalsh(own) <= 0).any() or not np.allclose(own, own.swapaxes(-1, -2)):
+                raise ValueError("covars must be symmetric and positive definite")
+        elif (own <= 0).any():
+            raise ValueError("covars must be above 0")
         self._covars = own
 
     def _config(self) -> Config:

@@ -126,21 +126,21 @@ def _nearest(points: Array, centers: Array) -> Array:
 def _emission(
     config: Config, part: Part, cells: Array, at: Array, labels: Array, states: int, chance: Chance
 ) -> Emission:
+    """A first guess from all cells, and for what is dense from those of the steps ``at``, whose states are guessed."""
     if part.kind in ("categorical", "text"):
         size = len(part.columns[0].values)
         counts = np.bincount(cells, minlength=size + 2)[:size].astype(np.float64)
         p = counts * -np.log1p(-chance.uniform(states, size))  # Dirichlet about the symbols' own shares
         return Categorical(p / p.sum(1, keepdims=True), unknown_probability(config, part))
     mean, deviation = _moments(cells)
-    own = np.stack([_moments(cells[at][labels == k])[0] if (labels == k).any() else mean for k in range(states)])
+    each = [_moments(cells[at][labels == k]) if (labels == k).any() else (mean, deviation) for k in range(states)]
+    own = np.stack([found[0] for found in each])
     seen = np.stack([(~np.isnan(cells[at][labels == k])).any(0) for k in range(states)])
     own = np.where(seen, own, mean)
     if part.kind == "poisson":
         return Poisson(np.maximum(own * (0.9 + 0.2 * chance.uniform(*own.shape)), max(LEAST_RATE, 1e-3)))
     least = np.where(deviation > 0, config.variance_floor * deviation**2, CONSTANT * np.maximum(mean**2, 1))
-    spread = np.stack(
-        [_moments(cells[at][labels == k])[1] if (labels == k).any() else deviation for k in range(states)]
-    )
+    spread = np.stack([found[1] for found in each])
     variance = np.maximum(np.where(seen, np.maximum(spread, 0.1 * deviation), deviation) ** 2, least)
     own = own + 0.1 * deviation * (chance.uniform(*own.shape) - 0.5)  # states that begin alike would stay alike
     if config.covariance in ("diag", "spherical"):
@@ -175,14 +175,4 @@ def free_parameters(parameters: Parameters) -> int:
     """How many numbers were free to be learned, for AIC and BIC."""
     count = int((parameters.start > 0).sum()) - 1 + int((parameters.transition > 0).sum()) - parameters.states
     count += 0 if parameters.end is None else parameters.states
-    for one in parameters.emissions:
-        if isinstance(one, Categorical):
-            count += int((one.probability > 0).sum()) - parameters.states
-        elif isinstance(one, Full):
-            size = one.mean.shape[1]
-            count += one.mean.size + size * (size + 1) // 2 * (1 if one.tied else parameters.states)
-        elif isinstance(one, Diagonal):
-            count += one.mean.size + (parameters.states if one.spherical else one.variance.size)
-        else:
-            count += sum(t.size for t in one.tensors().values())
-    return count
+    return count + sum(one.free for one in parameters.emissions)

@@ -53,6 +53,7 @@ def described(config: Config, source: Source) -> Config:
 
 
 def _symbols(batch: Batch, name: str, kind: str, unit: str) -> Iterable[Any]:
+    """The different symbols, or units of text, of a column."""
     column: Any = batch.column(batch.schema.get_field_index(name))
     if kind == "categorical":
         found: list[Any] = pc.unique(column.flatten()).drop_null().to_pylist()
@@ -84,12 +85,10 @@ class Data:
             row += len(chunk)
             report(row, source.rows)
         total = np.concatenate(lengths) if lengths else np.empty(0, np.int64)
+        if not len(total):
+            raise DataError("there are no training rows")
         if not total.any():
-            raise DataError(
-                f"none of the {len(total)} training rows holds a step: all sequences are empty"
-                if len(total)
-                else "there are no training rows"
-            )
+            raise DataError(f"none of the {len(total)} training rows holds a step: all sequences are empty")
         return cls(config, source, _joined(chunks) if size <= HELD else None, total)
 
     @property
@@ -127,6 +126,7 @@ def _joined(chunks: list[Sequences]) -> Sequences:
 
 
 def _refuse_empty_columns(data: Data) -> None:
+    """Raise DataError for a column of numbers without any, or too large to be squared."""
     some = data.some()
     for part, cells in zip(data.config.parts, some.parts, strict=True):
         for d, column in enumerate(part.columns if cells.ndim == 2 else []):
@@ -168,13 +168,8 @@ def fit(
             best = fitted
     assert best is not None
     found = best.learned.parameters
-    metrics = {
-        "rows": float(len(data.lengths)),
-        "steps": float(data.steps),
-        "states": float(found.states),
-        **best.metrics,
-        **scores,
-    }
+    counts = {"rows": float(len(data.lengths)), "steps": float(data.steps), "states": float(found.states)}
+    metrics = {**counts, **best.metrics, **scores}
     if (data.lengths == 0).any():
         metrics["rows_without_steps"] = float((data.lengths == 0).sum())
     tensors = {name: np.ascontiguousarray(t, np.float64) for name, t in found.tensors().items()}
@@ -196,6 +191,7 @@ class Fitted:
 
 
 def _best_start(data: Data, states: int, device: str, dtype: torch.dtype, seed: int, report: Report) -> Learned:
+    """The likeliest of the restarts with that many states."""
     best: Learned | None = None
     some = data.some()
     for restart in range(data.config.restarts):
@@ -229,6 +225,7 @@ def _without_empty_states(data: Data, start: Parameters, device: str, dtype: tor
 
 
 def _metrics(config: Config, data: Data, learned: Learned, held_out: list[Sequences], device: str) -> dict[str, float]:
+    """Figures of the training rows, and of those held out where they have steps."""
     free, found = free_parameters(learned.parameters), learned.parameters
     metrics = {
         "iterations": float(len(learned.history) - 1),
@@ -239,9 +236,8 @@ def _metrics(config: Config, data: Data, learned: Learned, held_out: list[Sequen
     }
     total, steps = 0.0, 0
     for chunk in held_out:
-        total += float(
-            log_likelihoods(found, buckets(chunk, found.emissions, found.states, device=device), len(chunk)).sum()
-        )
+        held = buckets(chunk, found.emissions, found.states, device=device)
+        total += float(log_likelihoods(found, held, len(chunk)).sum())
         steps += int(chunk.lengths.sum())
     if steps:
         metrics["validation_steps"], metrics["validation_log_prob_per_step"] = float(steps), total / steps

@@ -118,6 +118,7 @@ def described(config: Config, schema: pa.Schema) -> Config:
 
 
 def _named(patterns: list[str], kind: str, names: list[str]) -> set[str]:
+    """The columns that match the patterns; raises UsageError for a pattern that none does."""
     found: set[str] = set()
     for pattern in patterns:
         letters = re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
@@ -129,6 +130,7 @@ def _named(patterns: list[str], kind: str, names: list[str]) -> set[str]:
 
 
 def _column(field: pa.Field[Any], label: str | None, named: str | None) -> Column:
+    """A column by its type and by what the settings call it; raises UsageError and DataError by its name."""
     values, kind = notes(field).get("values"), field.type
     if values is not None and pa.types.is_integer(kind):
         if named:

@@ -21,6 +21,7 @@ import numpy as np
 
 from genreg.draft import Array, Seeds
 from genreg.random import Stream, uniform
+from genreg_nb.kernels import log_sum_exp
 
 MOST_AT_ONCE = 1 << 20  # cells of the largest array made on the way
 FIRST_SLAB, LAST_SLAB = 4, 4096  # units of a total that are shared out together: twice as many each time
@@ -51,9 +52,8 @@ class Counted(NamedTuple):
 
     def merge(self, other: Counted) -> Counted:
         """The statistics of both sets of rows."""
-        return Counted(
-            self.n + other.n, self.log_factorials + other.log_factorials, self.totals.merge(other.totals)
-        )  # fmt: skip
+        log_factorials = self.log_factorials + other.log_factorials
+        return Counted(self.n + other.n, log_factorials, self.totals.merge(other.totals))
 
 
 def count(x: Array, one_hot: Array) -> Counted:
@@ -107,7 +107,7 @@ def log_counts(own: Shares, x: Array, *, exact: bool) -> Array:
     step = max(1, MOST_AT_ONCE // max(1, own.log_total.size))
     for start in range(0, len(partly), step):
         at = partly[start : start + step]
-        log_p[:, at] += _summed_out(_by_total(own, sums[at], _log_unknown(own, known[:, at], exact)))
+        log_p[:, at] += log_sum_exp(_by_total(own, sums[at], _log_unknown(own, known[:, at], exact)), -1)
     return log_p
 
 
@@ -119,6 +119,7 @@ def place(own: Shares, sums: Array) -> Array:
 
 
 def _products(log_theta: Array, x: Array, exact: bool) -> Array:
+    """sum_v log_theta_cv x_vm: [C, m]; ``exact``: in a fixed order, so that no row depends on the others."""
     if not exact:
         product: Array = log_theta @ x
         return product
@@ -143,12 +144,6 @@ def _by_total(own: Shares, sums: Array, log_unknown: Array) -> Array:
     terms = own.log_total[:, None, :-1] + ways + np.maximum(left, 0) * log_unknown[:, :, None]
     above = np.where(possible.any(1), -np.inf, log_factorial(sums)) + own.log_total[:, -1:]
     return np.concatenate([terms, above[:, :, None]], 2)
-
-
-def _summed_out(terms: Array) -> Array:
-    most = terms.max(-1, keepdims=True)
-    total: Array = most[..., 0] + np.log(np.exp(terms - most).sum(-1))
-    return total
 
 
 _FACTORIALS = np.cumsum(np.log(np.maximum(np.arange(256.0), 1)))
@@ -201,6 +196,7 @@ def _draw_left(own: Shares, labels: Array, seeds: Seeds, sums: Array, known: Arr
 
 
 def _pick(log_p: Array, chance: Array) -> Array:
+    """Places in log p, up to a constant, at uniform numbers: by the inverse of the cumulative probabilities."""
     cdf = np.cumsum(np.exp(log_p - log_p.max()))
     return np.searchsorted(cdf / cdf[-1], chance, side="right")
 

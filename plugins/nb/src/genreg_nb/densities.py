@@ -122,13 +122,6 @@ def log_constants(density: Densities, rows: Cells) -> Array:
     return np.maximum(log_p, LEAST)
 
 
-def log_sum_exp(x: Array) -> Array:
-    """log of the sum of exp over the first axis."""
-    most = x.max(0)
-    total: Array = most + np.log(np.exp(x - most).sum(0))
-    return total
-
-
 def log_likelihood(density: Densities, statistics: Statistics) -> float:
     """The weighted sum of log p(y, x) over the rows that the statistics were measured on, which say all that it needs.
 

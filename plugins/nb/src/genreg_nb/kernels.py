@@ -42,6 +42,13 @@ class Moments(NamedTuple):
         return reduce(Moments.merge, [Moments(*row) for row in zip(*self, strict=True)])
 
 
+def log_sum_exp(x: Array, axis: int = 0) -> Array:
+    """log of the sum of exp over an axis."""
+    most = x.max(axis, keepdims=True)
+    total: Array = most.squeeze(axis) + np.log(np.exp(x - most).sum(axis))
+    return total
+
+
 def ratio(a: Array, n: Array) -> Array:
     """a / n, and 0 where there is nothing (n = 0)."""
     return np.divide(a, n, out=np.zeros(np.broadcast(a, n).shape), where=n > 0)

@@ -22,8 +22,8 @@ from genreg.random import Stream, categorical, normal, uniform
 from genreg.specs import Report, Trained
 from genreg_nb.config import Config, columns, described, listed, shown
 from genreg_nb.counts import Counted, Totals, draw_counts
-from genreg_nb.densities import Densities, densities, log_constants, log_joint, log_likelihood, log_sum_exp
-from genreg_nb.kernels import Moments
+from genreg_nb.densities import Densities, densities, log_constants, log_joint, log_likelihood
+from genreg_nb.kernels import Moments, log_sum_exp
 from genreg_nb.statistics import Cells, Statistics, cells, chunk, gather, nothing, refuse
 
 if TYPE_CHECKING:
@@ -192,10 +192,9 @@ def fit(config: Config, train: Source, validation: Source | None, *, report: Rep
 
 
 def _validate(model: NaiveBayes, source: Source | None) -> dict[str, float]:
+    """Accuracy and mean log probability of the rows whose class is known, and how many they are; {} without any."""
     rows, right, total = 0, 0, 0.0
-    possible = np.append(
-        np.isfinite(model.density.log_prior), [False, False]
-    )  # but for labels unseen (C), missing (-1)
+    possible = np.append(np.isfinite(model.density.log_prior), [False, False])  # neither unseen (C) nor missing (-1)
     for batch in source.batches(size=chunk(model.config)) if source else ():
         held = cells(model.config, batch)
         at = np.flatnonzero(possible[held.labels])

@@ -116,21 +116,21 @@ class Statistics(NamedTuple):
 
 def nothing(config: Config) -> Statistics:
     """The statistics of no rows."""
-    count_, zeros = len(config.classes), np.zeros((len(config.classes), len(config.gaussian)))
-    counted = count(np.zeros((len(config.counts), 0)), np.zeros((0, count_)))
-    return Statistics(np.zeros(count_), Moments(zeros, zeros, zeros), np.zeros((count_, config.width)), counted)
+    classes, zeros = len(config.classes), np.zeros((len(config.classes), len(config.gaussian)))
+    counted = count(np.zeros((len(config.counts), 0)), np.zeros((0, classes)))
+    return Statistics(np.zeros(classes), Moments(zeros, zeros, zeros), np.zeros((classes, config.width)), counted)
 
 
 def measure(config: Config, rows: Cells) -> Statistics:
     """The statistics of rows; those whose label is missing or unseen are left out."""
-    count_, width, labels = len(config.classes), config.width, rows.labels
-    one_hot = (labels[:, None] == np.arange(count_)).astype(np.float64)  # [m, C], no 1 in rows that are left out
-    known = (labels >= 0) & (labels < count_) & (rows.levels < width)
+    classes, width, labels = len(config.classes), config.width, rows.labels
+    one_hot = (labels[:, None] == np.arange(classes)).astype(np.float64)  # [m, C], no 1 in rows that are left out
+    known = (labels >= 0) & (labels < classes) & (rows.levels < width)
     flat, weights = (labels * width + rows.levels)[known], None
     if rows.weights is not None:
         one_hot *= rows.weights[:, None]
         weights = np.broadcast_to(rows.weights, rows.levels.shape)[known]
-    levels = np.bincount(flat, weights, minlength=count_ * width).astype(np.float64).reshape(count_, width)
+    levels = np.bincount(flat, weights, minlength=classes * width).astype(np.float64).reshape(classes, width)
     own = moments(rows.numbers, labels, one_hot, shift_of(rows.numbers))
     return Statistics(one_hot.sum(0), own, levels, count(rows.counts, one_hot))
 

@@ -90,6 +90,7 @@ async def _seen(data: bytes, form: str | None) -> dict[str, Any]:
 
 
 async def _data(item: Mapping[str, Any], fetch: Fetch) -> bytes:
+    """The bytes of a picture; raises Failure where there are none, or they are broken."""
     if item.get("b64_json") is not None:
         try:
             return base64.b64decode(item["b64_json"], validate=True)

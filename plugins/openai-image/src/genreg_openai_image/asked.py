@@ -15,6 +15,7 @@ from typing import Any
 
 from genreg.errors import UsageError
 from genreg.images import decode, media_of
+from genreg_openai.given import json_object
 
 SENT = {  # our names, and the API's
     "size": "size", "quality": "quality", "background": "background", "format": "output_format",
@@ -72,7 +73,7 @@ def asked(row: Mapping[str, Any], model: str) -> dict[str, Any]:
     for name in ("mask", "fidelity"):
         if row.get(name) is not None and not pictures(row):
             raise UsageError(f"{name} belongs to an edit: give the picture too, image=FILE")
-    return found | (_object(row["extra"]) if row.get("extra") else {})
+    return found | (json_object(row["extra"], "extra") if row.get("extra") else {})
 
 
 def pictures(row: Mapping[str, Any]) -> list[bytes]:
@@ -125,6 +126,7 @@ def most_tokens(sent: Mapping[str, Any], model: str) -> int | None:
 
 
 def _check_size(size: str | None, model: str) -> None:
+    """Raise UsageError for a size that the model does not have."""
     if size in (None, "auto"):
         return
     own = about(model).get("sizes")
@@ -138,6 +140,7 @@ def _check_size(size: str | None, model: str) -> None:
 
 
 def _misfit(width: int, height: int) -> bool:
+    """Whether a model that takes any size does not take this one."""
     return bool(
         width % STEP
         or height % STEP
@@ -148,19 +151,10 @@ def _misfit(width: int, height: int) -> bool:
 
 
 def _check_quality(quality: str | None, model: str) -> None:
+    """Raise UsageError for a quality that the model does not have."""
     offers = about(model)["qualities"]
     if quality in (None, "auto", *offers):
         return
     if instead := known()["old_qualities"].get(quality):
         raise UsageError(f"quality={quality} went away with the models that had it: use {instead}")
     raise UsageError(f"quality={quality}: {model} has {', '.join(offers)}, and auto")
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise UsageError(f"extra: this is no JSON ({error}); extra=@FILE reads it from a file") from None
-    if not isinstance(found, dict):
-        raise UsageError("extra: this is no JSON object")
-    return found

@@ -36,6 +36,22 @@ class Group(Generic[Ask]):
     ask: Ask
     seeds: tuple[int, ...] = ()
     rows: list[tuple[int, int]] = field(default_factory=list)  # a row of the run, and which picture is its own
+    fixed: bool = False  # its seeds were noted by an earlier run: it takes no others in
+
+    def place(self, seed: int, noted: tuple[int, ...] | None, most: int) -> int | None:
+        """Which picture is that of a row that asks the same; None where the row belongs into another group.
+
+        ``noted`` are the seeds of the row's group in an earlier run. A new seed is taken in, up to ``most`` of them.
+        """
+        if self.fixed:
+            return self.seeds.index(seed) if noted == self.seeds else None
+        if noted is not None:
+            return None
+        if seed not in self.seeds:
+            if len(self.seeds) >= most:
+                return None
+            self.seeds += (seed,)
+        return self.seeds.index(seed)
 
 
 class Noted:
@@ -80,29 +96,23 @@ class Noted:
 def grouped(rows: Iterable[Row[Ask]], most: int, noted: Noted) -> Iterator[Group[Ask]]:
     """Rows beside each other that ask the same, at most ``most`` seeds of them together, or as they were noted."""
     group: Group[Ask] | None = None
-    fixed = False  # the group was noted before
     for row in rows:
         known = noted.groups.get((row.digest, row.seed))
-        same = group is not None and group.digest == row.digest
-        if group is not None and same and known is not None and fixed and group.seeds == known:
-            group.rows.append((row.row, known.index(row.seed)))
-            continue
-        if group is not None and same and known is None and not fixed and row.seed in group.seeds:
-            group.rows.append((row.row, group.seeds.index(row.seed)))
-            continue
-        if group is not None and same and known is None and not fixed and len(group.seeds) < most:
-            group.rows.append((row.row, len(group.seeds)))
-            group.seeds += (row.seed,)
-            continue
-        yield from _closed(group, noted, fixed=fixed)
-        fixed = known is not None
+        if group is not None and group.digest == row.digest:
+            at = group.place(row.seed, known, most)
+            if at is not None:
+                group.rows.append((row.row, at))
+                continue
+        if group is not None:
+            yield _noted(group, noted)
         seeds = known or (row.seed,)
-        group = Group(row.digest, row.ask, seeds, [(row.row, seeds.index(row.seed))])
-    yield from _closed(group, noted, fixed=fixed)
-
-
-def _closed(group: Group[Ask] | None, noted: Noted, *, fixed: bool) -> Iterator[Group[Ask]]:
+        group = Group(row.digest, row.ask, seeds, [(row.row, seeds.index(row.seed))], fixed=known is not None)
     if group is not None:
-        if not fixed:
-            noted.note(group.digest, group.seeds)
-        yield group
+        yield _noted(group, noted)
+
+
+def _noted(group: Group[Ask], noted: Noted) -> Group[Ask]:
+    """The group, written down if it is new."""
+    if not group.fixed:
+        noted.note(group.digest, group.seeds)
+    return group

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -20,28 +18,24 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from genreg.cli.common import note
 from genreg.draft import Account, Batch, Done, Draft, Piece, Seeds
 from genreg.errors import DataError, UsageError
 from genreg.images import SUFFIXES, media_of
 from genreg_openai.background import in_background
-from genreg_openai.batch import Batches, require_journal
-from genreg_openai.budget import Budget
 from genreg_openai.calls import Answer, Call, Failure, Request, key_of
-from genreg_openai.endpoint import Endpoint, client, require_key
-from genreg_openai.events import events, read
-from genreg_openai.journal import Journal, totals
-from genreg_openai.limits import Throttle
+from genreg_openai.endpoint import Endpoint, client
+from genreg_openai.events import events, is_stream, read, read_whole
+from genreg_openai.journal import Journal
 from genreg_openai.models import is_gone, shutdown
 from genreg_openai.policy import judged
-from genreg_openai.pool import Pool
 from genreg_openai.prices import Prices
+from genreg_openai.remote import Ways, account, answers, begun, description, own_folder
 from genreg_openai_image import COLUMNS, ImageOptions
 from genreg_openai_image.answered import answer_of, no_url, partial_of, row_of, share
 from genreg_openai_image.asked import asked, check_masks, checked_prompt, most_tokens, pictures
 from genreg_openai_image.fetched import fetcher
 from genreg_openai_image.grouped import Group, Noted, Row, grouped
-from genreg_openai_image.shown import escapes, protocol
+from genreg_openai_image.shown import show
 from genreg_openai_image.tool import as_images, as_response
 
 MOST_SHOWN = 16  # pictures of a run, on a terminal
@@ -101,55 +95,33 @@ class RemoteImages:
 
     def stream(self, drafts: Iterator[Draft], /, *, folder: Path) -> Iterator[Piece | Done]:
         """Ask for every row; the journal lies in ``folder``, or nowhere where that is no folder of its own."""
-        rows = self.rows(drafts)
-        first = next(rows, None)  # what is refused is refused before anything is written
-        if first is None:
+        rows = begun(self.rows(drafts), self.options, self.endpoint)
+        if rows is None:
             return
-        require_key(self.endpoint)
-        if warning := shutdown(self.options.model, date.today()):
-            note(warning)
-        kept = folder if folder != Path() else None
-        journal, noted, options = Journal(kept), Noted(kept), self.options
         open_groups: dict[int, Group[Ask]] = {}
 
-        def requests() -> Iterator[Request]:
-            for number, group in enumerate(grouped(_with(first, rows), self.together, noted)):
+        def requests(noted: Noted) -> Iterator[Request]:
+            for number, group in enumerate(grouped(rows, self.together, noted)):
                 open_groups[number] = group
                 yield self.request(number, group)
 
-        try:
-            budget = Budget(options.budget, journal.totals.bound)
-            if options.batch:
-                for done in self.batches(journal, budget, folder).run(requests()):
-                    yield from self.finished(open_groups.pop(done.row), done)
-                return
-            throttle = Throttle(options.concurrency, rpm=options.rpm, tpm=options.tpm)
-            how: dict[str, Any] = {name: getattr(options, name) for name in ("attempts", "patience", "resend")}
-            pool = Pool(self.endpoint.host, self.connect, journal, budget, throttle, scrub=self.endpoint.scrub, **how)
-            for event in pool.run(requests()):
+        ways = Ways(self.connect, "/v1/images/generations", _without_seeds, self.answered)
+        kept = own_folder(folder)
+        with closing(Journal(kept)) as journal, closing(Noted(kept)) as noted:
+            for event in answers(requests(noted), ways, self.options, self.endpoint, journal, folder):
                 if isinstance(event, Piece):
-                    _show(Path(event.text).read_bytes())
+                    show(Path(event.text).read_bytes())
                 else:
-                    yield from self.finished(open_groups.pop(event.row), event)
-        finally:
-            journal.close()
-            noted.close()
+                    yield from self.shared_out(open_groups.pop(event.row), event)
 
-    def batches(self, journal: Journal, budget: Budget, folder: Path) -> Batches:
-        """The same requests by the Batch API."""
-        require_journal(folder)
-        how: dict[str, Any] = {name: getattr(self.options, name) for name in ("poll", "timeout", "attempts")}
-        return Batches(self.endpoint, "/v1/images/generations", journal, budget, self.came, _without_seeds, **how)
-
-    async def came(self, request: Request, found: Mapping[str, Any]) -> Answer:
+    async def answered(self, request: Request, found: Mapping[str, Any]) -> Answer:
         """An answer whose pictures came along, fetched later than it was asked for."""
         amount, form = len(request.body["seeds"]), request.body.get("output_format")
         return self.priced(await answer_of(found, amount, form, no_url, self.prices), amount)
 
     def rows(self, drafts: Iterator[Draft]) -> Iterator[Row[Ask]]:
         """Each row with what is asked for it."""
-        if not self.options.model:
-            raise UsageError("which model? --option model=… names one, as the server knows it")
+        self.options.require_model()
         number = 0
         for draft in drafts:
             cells = (draft.context[name] for name in ("sent", "pictures", "mask"))
@@ -209,7 +181,7 @@ class RemoteImages:
             )
         return asked_for + made, cost
 
-    def finished(self, group: Group[Ask], event: Done) -> Iterator[Done]:
+    def shared_out(self, group: Group[Ask], event: Done) -> Iterator[Done]:
         """The rows of a group, each with its own picture and its share of the price."""
         amount = len(group.seeds)
         for row, at in group.rows:
@@ -219,7 +191,7 @@ class RemoteImages:
             cells |= {"prompt": group.ask.prompt, "model": self.options.model, **used}
             cells |= {"cost": None if cost is None else cost / amount}
             if cells["image"] is not None and row < MOST_SHOWN:
-                _show(cells["image"])
+                show(cells["image"])
             yield Done(row, cells, outcome)
 
     @asynccontextmanager
@@ -236,7 +208,7 @@ class RemoteImages:
                 if options.background:
                     drawn = as_response(request.body, options.through)
                     found = as_images(await in_background(service, drawn, call, self.endpoint.host), self.endpoint.host)
-                    return await self.came(request, found)
+                    return await self.answered(request, found)
                 rest = dict(request.body)
                 seeds, prompt = rest.pop("seeds"), rest.pop("prompt")
                 named: dict[str, Any] = {"prompt": prompt}
@@ -247,18 +219,14 @@ class RemoteImages:
 
             yield ask
 
-    async def listen(self, asking: Any, seeds: tuple[int, ...], format: str | None, call: Call, fetch: Any) -> Answer:
+    async def listen(self, asking: Any, seeds: tuple[int, ...], form: str | None, call: Call, fetch: Any) -> Answer:
         """Follow an answer to its end. Raises Failure, with the last partial picture where a stream was cut off."""
         host = self.endpoint.host
         partial: dict[str, Any] = {}
         try:
             async with asking as response:
-                kind = response.headers.get("content-type", "")
-                if "json" in kind:
-                    found = read((await response.read()).decode("utf-8", "replace"), host)
-                    return await answer_of(found, len(seeds), format, fetch, self.prices)
-                if "event-stream" not in kind:
-                    raise Failure(f"{host} answered with {kind or 'something'}, not with an answer of the API")
+                if not is_stream(response, host):
+                    return await answer_of(await read_whole(response, host), len(seeds), form, fetch, self.prices)
                 async for data in events(response.iter_bytes()):
                     event = read(data, host)
                     if str(event.get("type")).endswith(".partial_image"):
@@ -266,7 +234,7 @@ class RemoteImages:
                             partial, picture = await partial_of(event)
                             call.piece(str(self.keep(picture, seeds[0], event)))
                     elif str(event.get("type")).endswith(".completed"):
-                        return await answer_of({**event, "data": [event]}, 1, format, fetch, self.prices)
+                        return await answer_of({**event, "data": [event]}, 1, form, fetch, self.prices)
                     elif event.get("type") == "error" or event.get("error"):
                         raise Failure(f"{host} broke off: {(event.get('error') or event).get('message')}")
             raise Failure("the stream ended before the picture did", outcome="truncated")
@@ -309,18 +277,11 @@ class RemoteImages:
 
     def account(self, folder: Path, /) -> Account:
         """What the journal in ``folder`` adds up to."""
-        found = totals(folder).account()
-        return Account({"host": self.endpoint.host, **found.facts}, found.lines) if found.facts else found
+        return account(folder, {"host": self.endpoint.host})
 
     def describe(self) -> str:
         """Where it is asked, and what is missing."""
-        lines = [f"host: {self.endpoint.host}", f"model: {self.options.model or 'none is named'}"]
-        try:
-            require_key(self.endpoint)
-            lines.append("key: there is one" if self.endpoint.key else "key: none, and this server may need none")
-        except UsageError as error:
-            lines.append(f"key: {error}")
-        return "\n".join([*lines, *filter(None, [shutdown(self.options.model, date.today())])])
+        return description(self.options, self.endpoint, self.endpoint.host)
 
 
 def load(options: ImageOptions) -> RemoteImages:
@@ -340,11 +301,6 @@ def _without_seeds(request: Request) -> dict[str, Any]:
     return {name: value for name, value in request.body.items() if name != "seeds"}
 
 
-def _with(first: Row[Ask], rest: Iterator[Row[Ask]]) -> Iterator[Row[Ask]]:
-    yield first
-    yield from rest
-
-
 def _objects(cells: list[Any]) -> Any:
     """Cells of any kind as an array [n]."""
     array = np.empty(len(cells), object)
@@ -356,11 +312,3 @@ def _file(name: str, at: int, data: bytes) -> tuple[str, bytes, str]:
     """A picture as it is uploaded: file name, bytes, media type."""
     media = media_of(data)
     return f"{name}{at or ''}{SUFFIXES[media]}", data, media
-
-
-def _show(picture: bytes) -> None:
-    """Show a picture on a terminal that can; past the progress bar, which would take the sequences apart."""
-    how = protocol(os.environ)
-    if how and sys.__stderr__ and sys.__stderr__.isatty():
-        sys.__stderr__.write(escapes(picture, how))
-        sys.__stderr__.flush()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import os
+import sys
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
@@ -12,6 +14,14 @@ from genreg.images import WIDEST_SHOWN, decode, encode, thumbnail
 Protocol: TypeAlias = Literal["kitty", "iterm"]
 
 CHUNK = 4096  # bytes of base64 in one escape sequence, at most (kitty)
+
+
+def show(picture: bytes) -> None:
+    """Show an encoded picture on a terminal that can; past the progress bar, which would take the sequences apart."""
+    how = protocol(os.environ)
+    if how and sys.__stderr__ and sys.__stderr__.isatty():
+        sys.__stderr__.write(escapes(picture, how))
+        sys.__stderr__.flush()
 
 
 def protocol(environ: Mapping[str, str]) -> Protocol | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from genreg.errors import UsageError
+from genreg_openai.given import json_object
 
 ROLES = ("system", "developer", "user", "assistant")
 SIMPLE = ("max_tokens", "temperature", "top_p", "stop", "effort")
@@ -30,7 +31,7 @@ def asked(row: Mapping[str, Any]) -> dict[str, Any]:
         found["messages"] = messages
     for name in ("schema", "extra"):
         if row.get(name):
-            found[name] = _object(row[name], name)
+            found[name] = json_object(row[name], name)
     return found
 
 
@@ -71,6 +72,7 @@ def body(api: str, model: str, prompt: str, asked: Mapping[str, Any], *, seed: i
 
 
 def _responses(messages: list[dict[str, str]], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The body for the Responses API, which keeps nothing; raises UsageError for ``stop``."""
     if "stop" in asked:
         raise UsageError("stop is not known to the Responses API: leave it out, or --option api=chat")
     made: dict[str, Any] = {"input": messages, "store": False}
@@ -86,6 +88,7 @@ def _responses(messages: list[dict[str, str]], asked: Mapping[str, Any]) -> dict
 
 
 def _chat(messages: list[dict[str, str]], asked: Mapping[str, Any], seed: int, official: bool) -> dict[str, Any]:
+    """The body for chat completions, with a seed that servers may heed."""
     system = [{"role": "system", "content": asked["system"]}] if "system" in asked else []
     made: dict[str, Any] = {"messages": [*system, *messages], "stream_options": {"include_usage": True}}
     made["seed"] = seed % 2**63
@@ -108,41 +111,7 @@ def most_tokens(prompt: str, asked: Mapping[str, Any]) -> int:
     return sum(len(text.encode("utf-8", "surrogatepass")) + OVERHEAD for text in (*texts, *rest))
 
 
-def _object(text: str, name: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise UsageError(f"{name}: this is no JSON ({error}); {name}=@FILE reads it from a file") from None
-    if not isinstance(found, dict):
-        raise UsageError(f"{name}: this is no JSON object")
-    return found
-
-
-def fits(value: Any, schema: Mapping[str, Any]) -> bool:
-    """Whether a value has the types, keys and choices that a JSON Schema names; its other words are not looked at.
-
-    >>> fits({"a": [1]}, {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "string"}}}})
-    False
-    """
-    kinds = schema.get("type", [])
-    kinds = [kinds] if isinstance(kinds, str) else kinds
-    if kinds and not any(_is(value, kind) for kind in kinds):
-        return False
-    if "enum" in schema and value not in schema["enum"]:
-        return False
-    if isinstance(value, dict):
-        known = schema.get("properties", {})
-        whole = all(key in value for key in schema.get("required", ()))
-        return whole and all(fits(cell, known[key]) for key, cell in value.items() if key in known)
-    items = schema.get("items")
-    return not isinstance(value, list) or not isinstance(items, dict) or all(fits(cell, items) for cell in value)
-
-
-def _is(value: Any, kind: str) -> bool:
-    types: dict[str, Any] = {
-        "object": dict, "array": list, "string": str, "boolean": bool, "null": type(None),
-        "integer": int, "number": (int, float),
-    }  # fmt: skip
-    if isinstance(value, bool) and kind in ("integer", "number"):
-        return False
-    return isinstance(value, types.get(kind, object))
+def schema_of(sent: Mapping[str, Any]) -> Any:
+    """The JSON Schema of a request, in either API's place."""
+    form = (sent.get("text") or {}).get("format") or (sent.get("response_format") or {}).get("json_schema") or {}
+    return form.get("schema")

@@ -8,33 +8,30 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
-from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from genreg.cli.common import note
 from genreg.draft import Account, Batch, Done, Draft, Piece, Seeds
 from genreg.errors import UsageError
 from genreg_openai.background import in_background
-from genreg_openai.batch import Batches, require_journal
-from genreg_openai.budget import Budget
-from genreg_openai.calls import Answer, Call, Failure, Request, key_of
-from genreg_openai.endpoint import Endpoint, client, require_key
-from genreg_openai.events import events, read
-from genreg_openai.journal import Journal, totals
-from genreg_openai.limits import Throttle
-from genreg_openai.models import shutdown
+from genreg_openai.calls import Answer, Call, Request, key_of
+from genreg_openai.endpoint import Endpoint, client
+from genreg_openai.events import events, is_stream, read, read_whole
+from genreg_openai.journal import Journal
 from genreg_openai.policy import judged
-from genreg_openai.pool import Pool
 from genreg_openai.prices import Prices
+from genreg_openai.remote import Ways, account, answers, begun, description, own_folder
 from genreg_openai_text import COLUMNS, TextOptions
-from genreg_openai_text.answered import Said, take
-from genreg_openai_text.asked import asked, body, fits, most_tokens
+from genreg_openai_text.answered import Said, outcome_of, take
+from genreg_openai_text.asked import asked, body, most_tokens, schema_of
+
+BYTES = 4  # of a token, about: ``most_tokens`` counts one
 
 
 @dataclass(frozen=True)
@@ -51,6 +48,11 @@ class RemoteText:
         return auto if self.options.api == "auto" else self.options.api
 
     @property
+    def where(self) -> str:
+        """The host and its API, for people."""
+        return f"{self.endpoint.host} ({self.api} API)"
+
+    @property
     def prices(self) -> Prices:
         """What tokens cost here."""
         return self.options.prices(self.endpoint)
@@ -59,13 +61,13 @@ class RemoteText:
         """The finished prompts [n], and what is asked with each, as JSON."""
         rows = given.to_pylist()
         prompts = np.array([row["prompt"] or "" for row in rows], object)
-        read: dict[str, str] = {}  # what is the same in many rows is read once
+        checked: dict[str, str] = {}  # what is the same in many rows is read and checked once
         texts = []
         for row in rows:
             cells = repr({**row, "prompt": None})
-            if cells not in read:
-                read[cells] = json.dumps(asked(row), ensure_ascii=False)
-            texts.append(read[cells])
+            if cells not in checked:
+                checked[cells] = json.dumps(asked(row), ensure_ascii=False)
+            texts.append(checked[cells])
         return Draft(prompts, seeds, context={"asked": np.array(texts, object)})
 
     def render(self, draft: Draft, /) -> Batch:
@@ -79,35 +81,15 @@ class RemoteText:
 
     def stream(self, drafts: Iterator[Draft], /, *, folder: Path) -> Iterator[Piece | Done]:
         """Ask for every row; the journal lies in ``folder``, or nowhere where that is no folder of its own."""
-        requests = self.requests(drafts)
-        first = next(requests, None)  # what is refused is refused before anything is written
-        if first is None:
+        requests = begun(self.requests(drafts), self.options, self.endpoint)
+        if requests is None:
             return
-        require_key(self.endpoint)
-        if warning := shutdown(self.options.model, date.today()):
-            note(warning)
-        options, journal = self.options, Journal(folder if folder != Path() else None)
-        try:
-            budget = Budget(options.budget, journal.totals.bound)
-            if options.batch:
-                yield from self.batches(journal, budget, folder).run(_with(first, requests))
-                return
-            throttle = Throttle(options.concurrency, rpm=options.rpm, tpm=options.tpm)
-            how: dict[str, Any] = {name: getattr(options, name) for name in ("attempts", "patience", "resend")}
-            how["scrub"] = self.endpoint.scrub
-            pool = Pool(self.endpoint.host, self.connect, journal, budget, throttle, **how)
-            yield from pool.run(_with(first, requests))
-        finally:
-            journal.close()
-
-    def batches(self, journal: Journal, budget: Budget, folder: Path) -> Batches:
-        """The same requests by the Batch API."""
-        require_journal(folder)
         path = "/v1/responses" if self.api == "responses" else "/v1/chat/completions"
-        how: dict[str, Any] = {name: getattr(self.options, name) for name in ("poll", "timeout", "attempts")}
-        return Batches(self.endpoint, path, journal, budget, self.whole, _unstreamed, **how)
+        ways = Ways(self.connect, path, _unstreamed, self.answered)
+        with closing(Journal(own_folder(folder))) as journal:
+            yield from answers(requests, ways, self.options, self.endpoint, journal, folder)
 
-    async def whole(self, request: Request, response: Mapping[str, Any]) -> Answer:
+    async def answered(self, request: Request, response: Mapping[str, Any]) -> Answer:
         """A response that came at once as a row."""
         said = Said()
         take(said, dict(response), self.endpoint.host)
@@ -115,27 +97,29 @@ class RemoteText:
 
     def requests(self, drafts: Iterator[Draft]) -> Iterator[Request]:
         """Each row as a request, with the most that it may cost."""
-        if not self.options.model:
-            raise UsageError("which model? --option model=… names one, as the server knows it")
-        row, prices, limited = 0, self.prices, self.options.budget is not None
+        self.options.require_model()
+        row, limited = 0, self.options.budget is not None
         for draft in drafts:
             for prompt, text, seed in zip(draft.values, draft.context["asked"], draft.seeds.tolist(), strict=True):
                 ask = json.loads(text)
-                made = body(self.api, self.options.model, prompt, ask, seed=seed, official=self.endpoint.official)
+                sent = body(self.api, self.options.model, prompt, ask, seed=seed, official=self.endpoint.official)
                 most_in, most_out = most_tokens(prompt, ask), ask.get("max_tokens")
-                if limited and most_out is None:
-                    raise UsageError("under a budget each answer needs a limit: --given max_tokens=1000")
-                worst = None
-                if limited:
-                    worst = prices.cost({"input_tokens": most_in, "output_tokens": most_out})
-                    if worst is None:
-                        raise UsageError(
-                            f"nobody knows what {self.options.model} costs at {self.endpoint.host}, so a budget cannot "
-                            "hold: --option price=[IN,OUT] says it, in USD per million tokens"
-                        )
-                key = key_of(self.endpoint.host, self.api, made, seed)
-                yield Request(row, key, made, most_in + (most_out or 0), worst)
+                worst = self.worst(most_in, most_out) if limited else None
+                key = key_of(self.endpoint.host, self.api, sent, seed)
+                yield Request(row, key, sent, most_in + (most_out or 0), worst)
                 row += 1
+
+    def worst(self, most_in: int, most_out: int | None) -> Decimal:
+        """The most, in USD, that so many tokens cost; raises UsageError where nobody knows."""
+        if most_out is None:
+            raise UsageError("under a budget each answer needs a limit: --given max_tokens=1000")
+        cost = self.prices.cost({"input_tokens": most_in, "output_tokens": most_out})
+        if cost is None:
+            raise UsageError(
+                f"nobody knows what {self.options.model} costs at {self.endpoint.host}, so a budget cannot "
+                "hold: --option price=[IN,OUT] says it, in USD per million tokens"
+            )
+        return cost
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Any]:
@@ -148,12 +132,12 @@ class RemoteText:
             async def ask(request: Request, call: Call) -> Answer:
                 if options.background:
                     response = await in_background(service, request.body, call, self.endpoint.host)
-                    return await self.whole(request, response)
-                model, whole = request.body["model"], dict(request.body)  # as it is: the client has nothing to convert
+                    return await self.answered(request, response)
+                model, sent = request.body["model"], dict(request.body)  # as it is: the client has nothing to convert
                 if self.api == "responses":
-                    answer: Any = responses.create(model=model, input=[], extra_body=whole)
+                    answer: Any = responses.create(model=model, input=[], extra_body=sent)
                 else:
-                    answer = chat.create(model=model, messages=[], extra_body=whole)
+                    answer = chat.create(model=model, messages=[], extra_body=sent)
                 return await self.listen(answer, request, call)
 
             yield ask
@@ -163,11 +147,8 @@ class RemoteText:
         said, host = Said(), self.endpoint.host
         try:
             async with answer as response:
-                kind = response.headers.get("content-type", "")
-                if "json" in kind:  # a server that does not stream
-                    call.piece(take(said, read((await response.read()).decode("utf-8", "replace"), host), host))
-                elif "event-stream" not in kind:
-                    raise Failure(f"{host} answered with {kind or 'something'}, not with an answer of the API")
+                if not is_stream(response, host):
+                    call.piece(take(said, await read_whole(response, host), host))
                 else:
                     chunks = response.iter_bytes()
                     async for data in events(chunks):
@@ -178,7 +159,7 @@ class RemoteText:
                             call.piece(piece)
         except Exception as error:
             failure = judged(error, host)
-            if said.end is None:
+            if said.end is None:  # else the answer is whole, and what broke after it does not matter
                 if said.text:
                     failure.columns, failure.billed = {"text": said.text}, True
                     failure.outcome = "truncated" if failure.outcome == "unknown" else failure.outcome
@@ -187,20 +168,7 @@ class RemoteText:
 
     def finished(self, said: Said, request: Request) -> Answer:
         """An answer as a row, checked for what servers pass over in silence."""
-        outcome, why = said.outcome, said.refusal or None
-        if outcome == "truncated" and self.options.lenient and said.text:
-            outcome = "ok"
-        elif outcome == "truncated":
-            why = "the stream ended before the answer did; where a server always ends so, --option lenient=true"
-        elif outcome == "filtered":
-            why = why or "a content filter stopped the answer"
-        elif outcome == "length":
-            why = "the answer reached the limit of its tokens"
-        elif outcome == "ok" and not said.text:
-            outcome, why = "failed", "the answer is empty"
-        schema = _schema(request.body)
-        if outcome == "ok" and schema is not None and not _is_of(said.text, schema):
-            outcome, why = "failed", "the answer does not fit the JSON Schema: this server may not know schemas"
+        outcome, why = outcome_of(said, schema_of(request.body), lenient=self.options.lenient)
         cost = self.prices.cost(said.usage) if said.usage or self.endpoint.local else None
         columns = {
             "text": said.text, "note": why, "model": said.model, "id": said.id,
@@ -218,34 +186,26 @@ class RemoteText:
                 ask = json.loads(text)
                 count, most_in = count + 1, most_in + most_tokens(prompt, ask)
                 open_end, most_out = open_end or "max_tokens" not in ask, most_out + ask.get("max_tokens", 0)
-        low = self.prices.cost({"input_tokens": most_in // 4, "output_tokens": 0})
+        low = self.prices.cost({"input_tokens": most_in // BYTES, "output_tokens": 0})
         high = self.prices.cost({"input_tokens": most_in, "output_tokens": most_out})
         price = "unknown" if low is None or high is None else f"${low:.4f} to ${high:.4f}"
         if open_end and price != "unknown":
             price = f"${low:.4f} or more: max_tokens limits it"
         return {
             "requests": f"{count:,}",
-            "tokens": f"about {most_in // 4:,} and at most {most_in:,} in, at most "
+            "tokens": f"about {most_in // BYTES:,} and at most {most_in:,} in, at most "
             + ("any number" if open_end else f"{most_out:,}") + " out",
             "price": price,
-            "host": f"{self.endpoint.host} ({self.api} API)",
+            "host": self.where,
         }  # fmt: skip
 
     def account(self, folder: Path, /) -> Account:
         """What the journal in ``folder`` adds up to."""
-        found = totals(folder).account()
-        where = {"host": self.endpoint.host, "api": self.api}
-        return Account(where | dict(found.facts), found.lines) if found.facts else found
+        return account(folder, {"host": self.endpoint.host, "api": self.api})
 
     def describe(self) -> str:
         """Where it is asked, and what is missing."""
-        lines = [f"host: {self.endpoint.host} ({self.api} API)", f"model: {self.options.model or 'none is named'}"]
-        try:
-            require_key(self.endpoint)
-            lines.append("key: there is one" if self.endpoint.key else "key: none, and this server may need none")
-        except UsageError as error:
-            lines.append(f"key: {error}")
-        return "\n".join([*lines, *filter(None, [shutdown(self.options.model, date.today())])])
+        return description(self.options, self.endpoint, self.where)
 
 
 def load(options: TextOptions) -> RemoteText:
@@ -265,23 +225,5 @@ async def _rest(chunks: AsyncIterator[bytes]) -> None:
                 pass
 
 
-def _with(first: Request, rest: Iterator[Request]) -> Iterator[Request]:
-    yield first
-    yield from rest
-
-
 def _unstreamed(request: Request) -> dict[str, Any]:
     return {name: value for name, value in request.body.items() if name not in ("stream", "stream_options")}
-
-
-def _schema(sent: Mapping[str, Any]) -> Any:
-    """The JSON Schema of a request, in either API's place."""
-    form = (sent.get("text") or {}).get("format") or (sent.get("response_format") or {}).get("json_schema") or {}
-    return form.get("schema")
-
-
-def _is_of(text: str, schema: Mapping[str, Any]) -> bool:
-    try:
-        return fits(json.loads(text), schema)
-    except ValueError:
-        return False

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from genreg_openai.calls import Call, Failure
-from genreg_openai.events import read
+from genreg_openai.events import read_whole
 from genreg_openai.policy import Unreachable, judged
 
 if TYPE_CHECKING:
@@ -24,18 +24,22 @@ async def in_background(service: AsyncOpenAI, body: Mapping[str, Any], call: Cal
     Looking costs nothing, so a look that fails is repeated. Raises Unreachable where that goes on: the journal keeps
     the id, and a resumed run looks again. Raises Failure for a response that was cancelled or is not kept any longer.
     """
-    id = call.id
-    if id is None:
-        rest = {**body, "background": True, "store": True, "stream": False}
-        model, given = rest.pop("model"), rest.pop("input")
-        begun = service.responses.with_streaming_response.create(model=model, input=given, extra_body=rest)
-        found = await _json(begun, host)
-        if not isinstance(found.get("id"), str):
-            raise Failure(f"{host} answered with JSON that is no answer of the API")
-        id = found["id"]
-        await call.submitted(id)
-        if found.get("status") in ENDED:
-            return _whole(found, id, host)
+    if call.id is not None:
+        return await _ended(service, call.id, host)
+    rest = {**body, "background": True, "store": True, "stream": False}
+    model, given = rest.pop("model"), rest.pop("input")
+    begun = service.responses.with_streaming_response.create(model=model, input=given, extra_body=rest)
+    found = await _json(begun, host)
+    if not isinstance(found.get("id"), str):
+        raise Failure(f"{host} answered with JSON that is no answer of the API")
+    await call.submitted(found["id"])
+    if found.get("status") in ENDED:
+        return _whole(found, found["id"], host)
+    return await _ended(service, found["id"], host)
+
+
+async def _ended(service: AsyncOpenAI, id: str, host: str) -> dict[str, Any]:
+    """The response of that id, looked at until it has ended."""
     wait, failed = FIRST_POLL, 0
     while True:
         await asyncio.sleep(wait)
@@ -58,6 +62,7 @@ async def in_background(service: AsyncOpenAI, body: Mapping[str, Any], call: Cal
 
 
 def _whole(found: dict[str, Any], id: str, host: str) -> dict[str, Any]:
+    """A response that has ended; raises Failure where it was cancelled."""
     if found["status"] == "cancelled":
         raise Failure(f"the response {id} was cancelled at {host}")
     return found
@@ -65,4 +70,4 @@ def _whole(found: dict[str, Any], id: str, host: str) -> dict[str, Any]:
 
 async def _json(asking: Any, host: str) -> dict[str, Any]:
     async with asking as response:
-        return read((await response.read()).decode("utf-8", "replace"), host)
+        return await read_whole(response, host)

@@ -33,16 +33,15 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 T = TypeVar("T")
-Answered: TypeAlias = Callable[
-    [Request, Mapping[str, Any]], Awaitable[Answer]
-]  # from the body of an answer; or Failure
+# From a request and the body of its answer; raises Failure for what is none
+Answered: TypeAlias = Callable[[Request, Mapping[str, Any]], Awaitable[Answer]]
 
 MOST_REQUESTS, MOST_BYTES = 50_000, 190_000_000  # in one batch (the service takes 200 MB)
 NEW = "new:"  # before a batch's own name, as long as nobody knows the service's id of it
 TAG = "genreg"  # the key of that name in the batch's metadata
 ENDED = {"completed", "failed", "expired", "cancelled"}
 TOGETHER = 64  # answers that are noted with one fsync
-FREE = Decimal(0)
+NOTHING = Decimal(0)  # USD
 TRIES = 6  # looks in a row that may fail
 
 
@@ -118,7 +117,7 @@ class _Work:
             await journal.done(key, answer)
             return [(key, answer)]
         if known and known.state == "submitted" and known.id:
-            self.held[key] = journal.totals.open.get(key) or Decimal(0)
+            self.held[key] = journal.totals.open.get(key) or NOTHING
             self.open.setdefault(known.id, {})[key] = request
         elif not any(key in batch for batch in self.open.values()):
             self.todo[key] = request
@@ -249,7 +248,7 @@ class _Work:
                 answer = await self.how.answered(request, response.get("body") or {})
             except Failure as failure:
                 columns = {**failure.columns, NOTE: self.how.endpoint.scrub(failure.message)}
-                answer = Answer(columns, failure.outcome, cost=None if failure.billed else FREE)
+                answer = Answer(columns, failure.outcome, cost=None if failure.billed else NOTHING)
             found.append((key, answer))
             self.settle(key, answer.cost)
         await asyncio.gather(*(self.how.journal.done(key, answer) for key, answer in found))
@@ -260,7 +259,7 @@ class _Work:
         if key in self.reserved:
             self.how.budget.settle(self.reserved.pop(key), cost)
         elif cost is not None:
-            self.how.budget.spent += cost - self.held.pop(key, Decimal(0))
+            self.how.budget.spent += cost - self.held.pop(key, NOTHING)
 
     async def close(self, id: str) -> list[tuple[str, Answer]]:
         """End a batch: what it did not answer is surely not billed, and is sent again where the batch expired."""
@@ -278,11 +277,12 @@ class _Work:
                 over.append((key, Answer({NOTE: f"{why} without an answer to this request"}, "failed")))
                 continue
             await self.how.journal.rejected(key, why)
-            self.settle(key, Decimal(0))
+            self.settle(key, NOTHING)
             if batch.status == "expired" and self.tried.get(key, 1) < self.how.attempts:
                 self.todo[key] = request
             elif batch.status == "expired":
-                over.append((key, Answer({NOTE: f"{why} before this request's turn: not billed"}, "failed", cost=FREE)))
+                late = {NOTE: f"{why} before this request's turn: not billed"}
+                over.append((key, Answer(late, "failed", cost=NOTHING)))
         if batch.status in ("failed", "cancelled"):
             raise GenregError(f"{why}; --resume sends what it did not answer")
         await asyncio.gather(*(self.how.journal.done(key, answer) for key, answer in over))

@@ -1,4 +1,4 @@
-"""Server-sent events, and the JSON objects that they carry."""
+"""What a service answers: one JSON object, or server-sent events that carry JSON objects."""
 
 from __future__ import annotations
 
@@ -30,8 +30,23 @@ async def events(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
         yield b"\n".join(data).decode("utf-8", "replace")
 
 
+def is_stream(response: Any, host: str) -> bool:
+    """Whether an answer is a stream of events, and not one JSON object; raises Failure where it is neither."""
+    kind = response.headers.get("content-type", "")
+    if "json" in kind:  # a server that does not stream
+        return False
+    if "event-stream" not in kind:
+        raise Failure(f"{host} answered with {kind or 'something'}, not with an answer of the API")
+    return True
+
+
+async def read_whole(response: Any, host: str) -> dict[str, Any]:
+    """The JSON object that an answer is; raises Failure where it is none."""
+    return read((await response.read()).decode("utf-8", "replace"), host)
+
+
 def read(data: str, host: str) -> dict[str, Any]:
-    """The JSON object of an event; raises Failure where it is none."""
+    """The JSON object of an event or an answer; raises Failure where it is none."""
     try:
         found = json.loads(data)
     except ValueError:

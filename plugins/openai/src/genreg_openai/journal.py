@@ -104,6 +104,7 @@ class Journal:
         await asyncio.shield(written)
 
     async def _commit(self) -> None:
+        """Write what waits, a group at a time, until nothing does; an error of the disk goes to all of its group."""
         loop = asyncio.get_running_loop()
         try:
             while self._waiting:
@@ -120,6 +121,7 @@ class Journal:
             self._committing = None
 
     def _append(self, records: list[dict[str, Any]]) -> None:
+        """Write records with one fsync, and note where they lie: in the thread of the disk."""
         lines = [_encoded(record) for record in records]
         with self._lock:
             self._file.seek(self._end)
@@ -213,6 +215,7 @@ def totals(folder: Path) -> Totals:
 
 
 def _opened(path: Path) -> BinaryIO:
+    """The file, to be appended to by this process alone; raises UsageError where another one has it."""
     import fcntl
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -250,6 +253,7 @@ def _decoded(line: bytes) -> dict[str, Any] | None:
 
 
 def _plain(answer: Answer) -> dict[str, Any]:
+    """An answer as JSON can hold it."""
     columns = {
         name: {"base64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
         for name, value in answer.columns.items()

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from genreg.errors import UsageError
 from genreg.specs import FREE, Settings
 from genreg_openai.endpoint import Endpoint, endpoint
 from genreg_openai.prices import Prices
@@ -41,6 +42,11 @@ class RemoteOptions(Settings, frozen=True):
     background: bool = Field(False, description="responses that the server makes without us (the Responses API alone)")
     poll: Seconds = free(30.0, "seconds between two looks at a batch")
     price: tuple[Money, Money] | None = free(None, "USD per million tokens, in and out, where nobody else knows them")
+
+    def require_model(self) -> None:
+        """Raise UsageError where no model is named."""
+        if not self.model:
+            raise UsageError("which model? --option model=… names one, as the server knows it")
 
     def endpoint(self) -> Endpoint:
         """Where to ask, with the key that belongs there; raises UsageError where that cannot be."""

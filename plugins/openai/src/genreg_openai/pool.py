@@ -248,6 +248,7 @@ class _Work:
             return answer
 
     async def _attempt(self, request: Request, id: str | None) -> Answer:
+        """Ask once, in turn; raises Failure, having told the throttle and the pool what it means for others."""
         pool = self.pool
         await pool.throttle.enter(request.tokens)
         answered = False

@@ -37,7 +37,7 @@ class Prices:
             return Decimal(0)
         from genai_prices import Usage, calc_price
 
-        counts = {name: usage[own] for own, name in NAMES.items() if own in usage}
+        counts = {theirs: usage[ours] for ours, theirs in NAMES.items() if ours in usage}
         try:
             found = calc_price(Usage(**counts), self.model, provider_api_url=self.base_url)
         except (LookupError, ValueError):

@@ -30,13 +30,15 @@ def command(
     either's layout. It is read as data: nothing that it names is imported, and nothing in it is run.
     """
     from pathlib import Path
-    from typing import Any
+    from typing import cast
 
     from genreg.cli.common import echo_json, note, pairs
-    from genreg_stylegan.convert import convert
+    from genreg_stylegan.convert import Which, convert
 
-    how: dict[str, Any] = {"network": network, "license_name": license_name, "only": only, "force": force}
-    done = convert(Path(file), Path(output), settings=pairs(settings, "--set"), **how)
+    done = convert(
+        Path(file), Path(output), network=cast("Which", network), settings=pairs(settings, "--set"),
+        license_name=license_name, only=only, force=force,
+    )  # fmt: skip
     for one in done["notes"]:
         note(one)
     if not license_name:

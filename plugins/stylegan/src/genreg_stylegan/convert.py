@@ -121,6 +121,7 @@ def read_networks(
 
 
 def _unpickled(path: Path, asked: Asked) -> Networks:
+    """The networks of a pickle or a file of PyTorch's, told apart by its first bytes."""
     data = mapped(path)
     head = bytes(data[: len(MAGIC_BYTES)])
     if head.startswith(b"PK\x03\x04"):
@@ -132,10 +133,11 @@ def _unpickled(path: Path, asked: Asked) -> Networks:
     return _of_official(read_official(data), len(data), asked)
 
 
-# Each kind of file
+# ---- each kind of file ----
 
 
 def _of_official(networks: Mapping[str, Module], size: int, asked: Asked) -> Networks:
+    """Networks that carry their arguments."""
     network = asked.network
     if network not in networks:
         raise CheckpointError(f"it has no {network}; there are: {', '.join(networks)}")
@@ -156,6 +158,7 @@ def _of_official(networks: Mapping[str, Module], size: int, asked: Asked) -> Net
 
 
 def _of_torch(value: Any, size: int, asked: Asked) -> Networks:
+    """A state dict, rosinality's or in the published layout, under whatever key it lies."""
     if not isinstance(value, dict):
         raise CheckpointError("it holds no state dict")
     name = {"G_ema": "g_ema", "G": "g"}[asked.network]
@@ -167,6 +170,7 @@ def _of_torch(value: Any, size: int, asked: Asked) -> Networks:
 
 
 def _of_rosinality(value: Mapping[str, Any], name: str, size: int, asked: Asked) -> Networks:
+    """Networks under other names, without arguments."""
     average = value.get("latent_avg")
     averages = arrays({"latent_avg": average}, size) if isinstance(average, Tensor) else {}
     main = rosinality.generator(arrays(_tensors(value[name]), size), averages.get("latent_avg"))
@@ -182,6 +186,7 @@ def _of_rosinality(value: Mapping[str, Any], name: str, size: int, asked: Asked)
 
 
 def _bare(tensors: Tensors, kind: str, asked: Asked) -> Networks:
+    """One state dict alone; what shapes do not tell is noted."""
     if rosinality.is_rosinality(tensors):
         tensors = rosinality.generator(tensors, None)
     elif not shapes.is_generator(_shapes(tensors)):
@@ -208,7 +213,7 @@ def _of_safetensors(path: Path) -> Tensors:
     return {name: _single(name, weights.numpy(name)) for name in weights.header}
 
 
-# Tensors
+# ---- tensors ----
 
 
 def _tensors(value: Mapping[Any, Any]) -> dict[str, Tensor]:
@@ -252,7 +257,7 @@ def _columns(config: Config) -> Any:
         raise CheckpointError(str(error)) from None
 
 
-# Comparing
+# ---- comparing ----
 
 
 def _refuse_long_filters(config: Stylegan3Config) -> None:

@@ -12,9 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from genreg_stylegan.config import Discriminator, Generator
-from genreg_stylegan.layers import EPSILON, Conv, Dense, Mapping, binomial, downsampled
-
-HALF = math.sqrt(0.5)
+from genreg_stylegan.layers import EPSILON, HALF, Conv, Dense, Mapping, binomial, downsampled
 
 
 def minibatch_deviation(x: Tensor, group: int | None, features: int) -> Tensor:

@@ -13,8 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
+from genreg_stylegan.config import Stylegan2Config, Stylegan3Config
+
 EPSILON = 1e-8
 SQRT2 = math.sqrt(2)
+HALF = math.sqrt(0.5)  # of each of two signals that are added: their sum has the variance of one
 TAPS = 4  # of the filter of StyleGAN2 and of the discriminator
 
 
@@ -158,7 +161,20 @@ class Mapping(nn.Module):
             x = self.get_submodule(f"fc{i}")(x)
         return x
 
+    def styles(self, z: Tensor, c: Tensor | None, layers: int) -> Tensor:
+        """z [n, z_dim] and c [n, c_dim] to W+ [n, layers, w_dim], all of its layers alike."""
+        w: Tensor = self(z, c)
+        return w[:, None].expand(-1, layers, -1)
+
     @torch.no_grad()
     def average_(self, w: Tensor, beta: float) -> None:
         """Move w_avg towards the mean of w [n, w_dim]: a step of training, never of sampling."""
         self.w_avg.copy_(w.mean(0).lerp(self.w_avg, beta))
+
+
+def mapping_of(config: Stylegan2Config | Stylegan3Config) -> Mapping:
+    """The mapping network of a generator, freshly initialized."""
+    return Mapping(
+        config.z_dim, config.c_dim, config.w_dim, config.mapping_layers,
+        width=config.mapping_width, embed=config.embed_width, lr_multiplier=config.lr_multiplier,
+    )  # fmt: skip

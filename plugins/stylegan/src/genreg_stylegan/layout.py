@@ -120,14 +120,14 @@ def layers(config: Stylegan3Config) -> list[Layer]:
         made.append(
             Layer(
                 number,
-                stages[max(number - 1, 0)],
-                stages[number],
-                1 if to_rgb else config.conv_kernel,
-                critical,
-                to_rgb,
-                config.filter_size,
-                config.lrelu_upsampling,
-                config.use_radial_filters and not critical,
+                before=stages[max(number - 1, 0)],
+                after=stages[number],
+                kernel=1 if to_rgb else config.conv_kernel,
+                critical=critical,
+                to_rgb=to_rgb,
+                filter_size=config.filter_size,
+                lrelu_upsampling=config.lrelu_upsampling,
+                radial=config.use_radial_filters and not critical,
             )
         )
     return made

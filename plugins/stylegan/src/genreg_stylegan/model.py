@@ -7,11 +7,11 @@ from a row's seed alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -43,6 +43,7 @@ from genreg_torch.memory import parameters, spelled
 from genreg_torch.weights import load_into
 
 Config: TypeAlias = Stylegan2Config | Stylegan3Config
+G = TypeVar("G", Generator2, Generator3)
 FAMILIES = {Stylegan2Config: "stylegan2", Stylegan3Config: "stylegan3"}
 PROPOSED = 1024  # rows that pass through the mapping network together
 MOST_SEED = 2**32  # of numpy's RandomState
@@ -187,8 +188,7 @@ def spans(config: Config) -> list[tuple[str, str]]:
     if isinstance(config, Stylegan3Config):
         from genreg_stylegan.layout import layers
 
-        named = [("0", "where the picture lies"), *((str(one.number + 1), one.name) for one in layers(config))]
-        return [(span, what) for span, what in named]
+        return [("0", "where the picture lies"), *((str(one.number + 1), one.name) for one in layers(config))]
     made = [("0", "4 x 4")]
     for k, side in enumerate(config.resolutions[1:]):
         made.append((f"{2 * k + 1}-{2 * k + 2}", f"{side} x {side}"))
@@ -197,23 +197,24 @@ def spans(config: Config) -> list[tuple[str, str]]:
 
 def load2(config: Stylegan2Config, options: Stylegan2Options, weights: Weights | None) -> StyledImages:
     """The model of a StyleGAN2 checkpoint; raises CheckpointError for weights that do not fit its config."""
-    generator, device = _loaded(config, options, weights)
-    assert isinstance(generator, Generator2)
+    device = device_of(options.device)
+    generator = _loaded(lambda: Generator2(config), config, options, weights, device)
     paint = painting.painter2(generator.synthesis, device, getattr(torch, options.dtype))
     return _model(config, options, generator, paint, device)
 
 
 def load3(config: Stylegan3Config, options: StyleganOptions, weights: Weights | None) -> StyledImages:
     """The model of a StyleGAN3 checkpoint; raises CheckpointError for weights that do not fit its config."""
-    generator, device = _loaded(config, options, weights)
-    assert isinstance(generator, Generator3)
+    device = device_of(options.device)
+    generator = _loaded(lambda: Generator3(config), config, options, weights, device)
     paint = painting3.painter3(generator.synthesis, device, getattr(torch, options.dtype))
     return _model(config, options, generator, paint, device)
 
 
 def _loaded(
-    config: Config, options: StyleganOptions, weights: Weights | None
-) -> tuple[Generator2 | Generator3, torch.device]:
+    make: Callable[[], G], config: Config, options: StyleganOptions, weights: Weights | None, device: torch.device
+) -> G:
+    """The generator with its weights; raises CheckpointError and UsageError for what does not fit, here or at all."""
     family = FAMILIES[type(config)]
     if weights is None:
         raise CheckpointError(f"{family} needs its weights: model.safetensors")
@@ -222,11 +223,10 @@ def _loaded(
         raise CheckpointError(f"{weights.path} holds the tensors of {found}, and its config.json says {family}")
     if options.dtype == "float16":
         raise UsageError("dtype=float16 overflows in a StyleGAN: take float32 or bfloat16")
-    device = device_of(options.device)
     count = sum(int(np.prod(shape)) for shape, _ in weights.header.values())
     refuse_too_large(config, options.dtype, count, device)
-    made: Generator2 | Generator3 = load_into(lambda: generator_of(config), weights, device=device)
-    return made.to(memory_format=torch.channels_last), device  # type: ignore[call-overload]
+    generator = load_into(make, weights, device=device)
+    return generator.to(memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
 
 
 def _model(

@@ -56,6 +56,7 @@ class Module:
         return dict(self._walk("", {id(self)}, Budget(MOST_ENTRIES)))
 
     def _walk(self, prefix: str, seen: set[int], budget: Budget) -> Iterator[tuple[str, Tensor]]:
+        """Tensors by their names, depth first; raises PickleError for a tree that is none, or is endless."""
         if prefix.count(".") > DEEPEST_MODULE:
             raise PickleError(f"its modules nest more than {DEEPEST_MODULE} levels deep")
         fleeting = self.state.get("_non_persistent_buffers_set", ())

@@ -17,7 +17,7 @@ from genreg_stylegan.layers import SQRT2
 from genreg_stylegan.layout import layers
 from genreg_stylegan.painting import STRIP_BYTES, Painter
 from genreg_stylegan.stylegan2 import Noise
-from genreg_stylegan.stylegan3 import AliasFreeConv, Synthesis, resampled_down
+from genreg_stylegan.stylegan3 import AliasFreeConv, Synthesis, along_rows, down_columns, resampled_down
 
 
 def painter3(synthesis: Synthesis, device: torch.device, dtype: torch.dtype) -> Painter:
@@ -72,21 +72,16 @@ def rows_between(conv: AliasFreeConv, y: Tensor, begin: int, end: int) -> Tensor
     They are ``stylegan3.resampled_up``'s: row t of the full convolution takes rows (t - taps + 1) / up … t / up.
     """
     assert conv.up_filter is not None
-    up, (low, high), taps = conv.layer.up, conv.layer.padding, len(conv.up_filter)
+    up, (low, high), taps, channels = conv.layer.up, conv.layer.padding, len(conv.up_filter), y.shape[1]
     kernel = conv.up_filter * up
     first, last = begin + taps - 1 - low, end - 1 + taps - 1 - low  # rows of the full convolution
     above, below = max(-((taps - 1 - first) // up), 0), min(last // up + 1, y.shape[2])
-    tall = F.conv_transpose2d(y[:, :, above:below], _each(kernel * SQRT2, y, 2), stride=(up, 1), groups=y.shape[1])
+    scaled = down_columns(kernel * SQRT2, channels)
+    tall = F.conv_transpose2d(y[:, :, above:below], scaled, stride=(up, 1), groups=channels)
     tall = F.pad(tall, (0, 0, above * up - first, last + 1 - above * up - tall.shape[2]))
-    whole = F.conv_transpose2d(tall, _each(kernel, y, 3), stride=(1, up), groups=y.shape[1])
+    whole = F.conv_transpose2d(tall, along_rows(kernel, channels), stride=(1, up), groups=channels)
     left = low - (taps - 1)
     return F.pad(whole, (left, y.shape[3] * up + low + high - (taps - 1) - whole.shape[3] - left))
-
-
-def _each(kernel: Tensor, y: Tensor, axis: int) -> Tensor:
-    """A filter along an axis, for each channel."""
-    shape = (1, 1, -1, 1) if axis == 2 else (1, 1, 1, -1)
-    return kernel.view(shape).expand(y.shape[1], -1, -1, -1)
 
 
 def bytes_needed(config: Stylegan3Config, dtype: torch.dtype, weights: int) -> int:  # noqa: ARG001 - as in painting.py

@@ -151,7 +151,7 @@ class _Machine:
                 raise PickleError(f"it has {known or f'the byte {code.hex()}'}, and no network file needs it")
             step(self)
 
-    # Reading
+    # ---- reading ----
 
     def take(self, size: int) -> memoryview:
         """The next bytes, as a view of the file."""
@@ -189,7 +189,7 @@ class _Machine:
         self.at += 1
         return found
 
-    # The stack
+    # ---- the stack ----
 
     def push(self, value: Any) -> None:
         """Put a value on the stack."""
@@ -223,7 +223,7 @@ class _Machine:
             raise PickleError(f"it {what} something else")
         return self.stack[-1]
 
-    # Opcodes of more than a line
+    # ---- opcodes of more than a line ----
 
     def append(self, values: Iterable[Any]) -> None:
         """Add to the list on top."""

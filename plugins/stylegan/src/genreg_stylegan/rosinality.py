@@ -16,6 +16,7 @@ import numpy as np
 from genreg.draft import Array
 from genreg.errors import CheckpointError
 from genreg.random import Stream, normal
+from genreg_stylegan.shapes import mapping_layers
 
 BINOMIAL = np.outer([1, 3, 3, 1], [1, 3, 3, 1]).astype(np.float32) / 64
 LAYER = {
@@ -50,6 +51,7 @@ def generator(found: Mapping[str, Array], latent_avg: Array | None) -> dict[str,
 
 
 def _generator_name(name: str) -> str | None:
+    """The published name of a tensor of rosinality's generator; None for one that is no part of it."""
     if name == "input.input":
         return "synthesis.b4.const"
     if match := re.fullmatch(r"style\.(\d{1,2})\.(weight|bias)", name):
@@ -105,15 +107,11 @@ def _check_mapping(made: Mapping[str, Array]) -> None:
     width = made["mapping.fc0.weight"].shape[-1:]
     if width > (WIDEST,):
         raise CheckpointError(f"style.1 takes {width[0]:,} numbers, and {WIDEST:,} are the most")
-    for layer in range(_mapping_layers(made)):
+    for layer in range(mapping_layers(made)):
         weight, bias = (made.get(f"mapping.fc{layer}.{kind}", np.empty(0)) for kind in ("weight", "bias"))
         if weight.ndim != 2 or weight.shape[1:] != width or bias.shape != weight.shape[:1]:
             raise CheckpointError(f"style.{layer + 1} is missing, or does not take what style.{layer} gives")
         width = weight.shape[:1]
-
-
-def _mapping_layers(made: Mapping[str, Array]) -> int:
-    return sum(bool(re.fullmatch(r"mapping\.fc\d+\.weight", name)) for name in made)
 
 
 def mean_style(made: Mapping[str, Array]) -> Array:
@@ -126,7 +124,7 @@ def _styles(made: Mapping[str, Array], seeds: Array) -> Array:
     """w of seeds: float64 [n, w_dim]."""
     w = normal(seeds, (made["mapping.fc0.weight"].shape[1],), stream=Stream.PRIOR)
     w = w / np.sqrt(np.square(w).mean(1, keepdims=True) + 1e-8)
-    for layer in range(_mapping_layers(made)):
+    for layer in range(mapping_layers(made)):
         weight, bias = (made[f"mapping.fc{layer}.{kind}"].astype(np.float64) for kind in ("weight", "bias"))
         w = w @ weight.T * (0.01 / math.sqrt(weight.shape[1])) + 0.01 * bias
         w = np.where(w < 0, 0.2 * w, w) * math.sqrt(2)
@@ -167,6 +165,7 @@ LAST = {
 
 
 def _discriminator_name(name: str, largest: int) -> str | None:
+    """The same for its discriminator, whose first block works at ``largest`` pixels."""
     match = re.fullmatch(r"convs\.(\d{1,2})\.(.+)", name)
     if match is None:
         return LAST.get(name)

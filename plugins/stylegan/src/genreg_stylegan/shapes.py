@@ -7,7 +7,7 @@ taken as they usually are, and said.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from genreg.errors import CheckpointError
@@ -40,8 +40,14 @@ def config_of_shapes(shapes: Shapes, settings: Mapping[str, Any]) -> Config:
         raise CheckpointError(f"its tensors are no whole generator: {error} is missing or has another shape") from None
 
 
+def mapping_layers(names: Iterable[str]) -> int:
+    """How many layers the mapping network has whose tensors bear these names."""
+    return sum(bool(re.fullmatch(r"mapping\.fc\d+\.weight", name)) for name in names)
+
+
 def _mapping(shapes: Shapes) -> dict[str, Any]:
-    count = sum(bool(re.fullmatch(r"mapping\.fc\d+\.weight", name)) for name in shapes)
+    """What shapes tell of the mapping network."""
+    count = mapping_layers(shapes)
     (w_dim,) = shapes["mapping.w_avg"]
     width, inputs = shapes["mapping.fc0.weight"]
     embed, classes = shapes.get("mapping.embed.weight", (0, 0))
@@ -53,6 +59,7 @@ def _mapping(shapes: Shapes) -> dict[str, Any]:
 
 
 def _stylegan2(shapes: Shapes, settings: Mapping[str, Any]) -> Stylegan2Config:
+    """The config of a StyleGAN2 generator of these shapes."""
     sizes = sorted({int(found[1]) for name in shapes if (found := re.match(r"synthesis\.b(\d{1,5})\.", name))})
     last = sizes[-1]
     residual = len(sizes) > 1 and f"synthesis.b{last}.skip.weight" in shapes
@@ -101,6 +108,7 @@ def _discriminator(shapes: Shapes) -> Discriminator:
 
 
 def _stylegan3(shapes: Shapes, settings: Mapping[str, Any]) -> Stylegan3Config:
+    """The config whose layers are called as these tensors are; raises CheckpointError where none of the usual is."""
     found = {
         int(m[1]): m for name in shapes if (m := re.match(r"synthesis\.(?:L(\d{1,3})_(\d{1,5})_(\d{1,6}))\.", name))
     }

@@ -16,10 +16,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from genreg_stylegan.config import LARGEST, Stylegan2Config
-from genreg_stylegan.layers import EPSILON, SQRT2, TAPS, Conv, Dense, Mapping, binomial, blurred, leaky, upsampled
+from genreg_stylegan.layers import (
+    EPSILON,
+    HALF,
+    SQRT2,
+    TAPS,
+    Conv,
+    Dense,
+    binomial,
+    blurred,
+    leaky,
+    mapping_of,
+    upsampled,
+)
 
 Noise: TypeAlias = Callable[[int, int], Tensor | None]  # (layer, resolution) -> [n or 1, 1, r, r], or None
-HALF = math.sqrt(0.5)
 
 
 def modulated(x: Tensor, weight: Tensor, style: Tensor, scale: Tensor | None = None, *, up: bool = False) -> Tensor:
@@ -208,16 +219,12 @@ class Generator2(nn.Module):
     def __init__(self, config: Stylegan2Config) -> None:
         super().__init__()
         self.config = config
-        self.mapping = Mapping(
-            config.z_dim, config.c_dim, config.w_dim, config.mapping_layers,
-            width=config.mapping_width, embed=config.embed_width, lr_multiplier=config.lr_multiplier,
-        )  # fmt: skip
+        self.mapping = mapping_of(config)
         self.synthesis = Synthesis(config)
 
     def styles(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """z [n, z_dim] and c [n, c_dim] to W+ [n, num_ws, w_dim], all of its layers alike."""
-        w: Tensor = self.mapping(z, c)
-        return w[:, None].expand(-1, self.config.num_ws, -1)
+        return self.mapping.styles(z, c, self.config.num_ws)
 
     def forward(self, z: Tensor, c: Tensor | None = None, noise: Noise | None = None) -> Tensor:
         """z [n, z_dim] to pictures [n, c, R, R]."""

@@ -14,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from genreg.draft import Array
 from genreg_stylegan.config import Stylegan3Config
-from genreg_stylegan.layers import Dense, Mapping, leaky
+from genreg_stylegan.layers import Dense, leaky, mapping_of
 from genreg_stylegan.layout import Layer, Signal, layers, signals
 from genreg_stylegan.stylegan2 import demodulation, energy
 
@@ -82,12 +82,8 @@ def resampled_up(x: Tensor, fir: Tensor | None, factor: int, padding: tuple[int,
         return F.pad(x, (low, high, low, high))
     taps, channels, size = len(fir), x.shape[1], x.shape[2]
     kernel = (fir * factor).to(x.dtype)
-    tall, wide = (
-        kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1),
-        kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1),
-    )
-    whole = F.conv_transpose2d(x, tall, stride=(factor, 1), groups=channels)
-    whole = F.conv_transpose2d(whole, wide, stride=(1, factor), groups=channels)
+    whole = F.conv_transpose2d(x, down_columns(kernel, channels), stride=(factor, 1), groups=channels)
+    whole = F.conv_transpose2d(whole, along_rows(kernel, channels), stride=(1, factor), groups=channels)
     low = padding[0] - (taps - 1)  # the convolution of all, cut to what the padding leaves of it
     high = size * factor + sum(padding) - (taps - 1) - whole.shape[2] - low
     return F.pad(whole, (low, high, low, high))
@@ -102,8 +98,18 @@ def resampled_down(x: Tensor, fir: Tensor | None, factor: int) -> Tensor:
         kernel = fir.flip(0, 1).to(x.dtype).expand(channels, 1, *fir.shape)
         return F.conv2d(x, kernel, stride=factor, groups=channels)
     row = fir.flip(0).to(x.dtype)
-    x = F.conv2d(x, row.view(1, 1, -1, 1).expand(channels, 1, -1, 1), stride=(factor, 1), groups=channels)
-    return F.conv2d(x, row.view(1, 1, 1, -1).expand(channels, 1, 1, -1), stride=(1, factor), groups=channels)
+    x = F.conv2d(x, down_columns(row, channels), stride=(factor, 1), groups=channels)
+    return F.conv2d(x, along_rows(row, channels), stride=(1, factor), groups=channels)
+
+
+def down_columns(fir: Tensor, channels: int) -> Tensor:
+    """A filter [k] as a convolution of each channel by itself takes it, along the height: [channels, 1, k, 1]."""
+    return fir.view(1, 1, -1, 1).expand(channels, -1, -1, -1)
+
+
+def along_rows(fir: Tensor, channels: int) -> Tensor:
+    """The same along the width: [channels, 1, 1, k]."""
+    return fir.view(1, 1, 1, -1).expand(channels, -1, -1, -1)
 
 
 def unit_weights(weight: Tensor) -> Tensor:
@@ -195,16 +201,12 @@ class Generator3(nn.Module):
     def __init__(self, config: Stylegan3Config) -> None:
         super().__init__()
         self.config = config
-        self.mapping = Mapping(
-            config.z_dim, config.c_dim, config.w_dim, config.mapping_layers,
-            width=config.mapping_width, embed=config.embed_width, lr_multiplier=config.lr_multiplier,
-        )  # fmt: skip
+        self.mapping = mapping_of(config)
         self.synthesis = Synthesis(config)
 
     def styles(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """z [n, z_dim] and c [n, c_dim] to W+ [n, num_ws, w_dim], all of its layers alike."""
-        w: Tensor = self.mapping(z, c)
-        return w[:, None].expand(-1, self.config.num_ws, -1)
+        return self.mapping.styles(z, c, self.config.num_ws)
 
     def forward(self, z: Tensor, c: Tensor | None = None, transform: Tensor | None = None) -> Tensor:
         """z [n, z_dim] to pictures [n, c, R, R]."""

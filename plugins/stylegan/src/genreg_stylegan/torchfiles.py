@@ -79,7 +79,7 @@ class Tensor:
         return (found.astype("<u4") << 16).view("<f4") if kind.is_bfloat16 else found
 
 
-# What the names in files stand for, each a small function of the arguments
+# ---- what the names in files stand for, each a small function of the arguments ----
 
 
 def rebuild_tensor(arguments: tuple[Any, ...]) -> Tensor:
@@ -200,7 +200,7 @@ TORCH: Names = {
 }
 
 
-# The files
+# ---- the files ----
 
 
 def mapped(path: Path) -> memoryview:

@@ -53,8 +53,8 @@ class Stages:
 
 def coordinates(x: Tensor) -> Tensor:
     """Two further channels for x [n, c, h, w], row and column from -1 to 1: [n, 2, h, w]."""
-    y, x_ = (torch.linspace(-1, 1, side, dtype=x.dtype, device=x.device) for side in x.shape[2:])
-    return torch.stack(torch.meshgrid(y, x_, indexing="ij")).expand(len(x), -1, -1, -1)
+    axes = (torch.linspace(-1, 1, side, dtype=x.dtype, device=x.device) for side in x.shape[2:])
+    return torch.stack(torch.meshgrid(*axes, indexing="ij")).expand(len(x), -1, -1, -1)
 
 
 def he_(layers: Iterable[nn.Module], taps: int = 1) -> None:

@@ -9,6 +9,8 @@ import torch
 
 from genreg.errors import UsageError
 
+CPU = torch.device("cpu")
+
 
 def device_of(name: str = "auto") -> torch.device:
     """The device of that name; ``auto`` is cuda, else mps, else cpu.

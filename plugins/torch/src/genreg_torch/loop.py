@@ -42,9 +42,10 @@ from genreg.draft import Array
 from genreg.errors import UsageError
 from genreg.resume import refuse_difference
 from genreg.specs import Report, fixed
+from genreg_torch.devices import CPU
 from genreg_torch.interrupts import deferred
 from genreg_torch.memory import is_out_of_memory, out_of_memory, parameters
-from genreg_torch.moment import CPU, key_of, mixed, reseed
+from genreg_torch.moment import key_of, mixed, reseed
 from genreg_torch.processes import Processes, join
 from genreg_torch.rows import Decode, Rows, open_data
 from genreg_torch.settings import TrainSettings

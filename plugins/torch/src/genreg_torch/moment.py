@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from genreg.random import Stream, bits
+from genreg_torch.devices import CPU
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-CPU = torch.device("cpu")
 _WEYL = 0x9E3779B97F4A7C15
 _BLOCK = 256  # steps whose keys are drawn together
 

@@ -33,7 +33,7 @@ def curves(history: Sequence[Mapping[str, float]], steps: int) -> Array:
 
 
 def grid(images: Array, *, across: int | None = None, side: int = 64) -> Array:
-    """Images uint8 [n, h, w, c] side by side with a thin gap, small ones enlarged; uint8 [H, W, 3]."""
+    """Images uint8 [n, h, w, c], ``across`` in a row, enlarged to ``side`` pixels at most: uint8 [H, W, 3]."""
     n, height, width, channels = images.shape
     across = across or math.ceil(math.sqrt(n))
     scale = max(1, side // max(height, width))
@@ -54,6 +54,7 @@ def png(image: Array) -> bytes:
 
 
 def _panel(draw: ImageDraw.ImageDraw, corner: tuple[int, int], name: str, points: Points, steps: int) -> None:
+    """One figure's curve, with its range, its last reading and the steps."""
     font, small = ImageFont.load_default(14), ImageFont.load_default(11)
     left, top = corner[0] + 58, corner[1] + 30
     right, bottom = corner[0] + _WIDTH - _MARGIN, corner[1] + _HEIGHT - 24

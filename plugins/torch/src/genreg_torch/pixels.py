@@ -13,13 +13,16 @@ import torch
 from torch import Tensor
 
 from genreg.data import Source
-from genreg.draft import Array, Batch
+from genreg.draft import Array, Batch, Seeds
 from genreg.errors import DataError, UsageError
 from genreg.images import decode
-from genreg_torch.labeled import Images, described
+from genreg.images import images as image_column
+from genreg.random import Stream, categorical
+from genreg_torch.labeled import Images, columns, described
 from genreg_torch.rows import Rows
 
 PIECE = 2048  # rows looked at together
+ROWS = 512  # rows that pass through a network together
 
 
 def pictures(column: Any, shape: Sequence[int]) -> tuple[Array, Array]:
@@ -44,6 +47,25 @@ def labels(batch: Batch, name: str | None, classes: int) -> Array:
     return np.minimum(codes, classes)
 
 
+def given_labels(given: Batch, config: Images) -> Array:
+    """The codes of the classes that are given: int64 [n], -1 where none is; 0 without classes.
+
+    Raises UsageError for a value that training did not see, with those it saw.
+    """
+    y = labels(given, config.label, config.classes)
+    if config.classes and (y == config.classes).any():
+        there = ", ".join(map(str, config.values))
+        raise UsageError(f"label: a value that training did not see; there are: {there}")
+    return y
+
+
+def drawn_labels(y: Array, seeds: Seeds, config: Images) -> Array:
+    """Codes of classes, int64 [n], with those that are -1 drawn as often as training had them."""
+    if not (y < 0).any():
+        return y
+    return np.where(y < 0, categorical(seeds, log_classes(config), stream=Stream.PATH), y)
+
+
 def training_pictures(column: Any, shape: Sequence[int] | None) -> Array:
     """A training column, tensors or encoded, as uint8 [n, h, w, c]; raises DataError where sizes or channels differ."""
     if column.null_count:
@@ -65,6 +87,31 @@ def training_pictures(column: Any, shape: Sequence[int] | None) -> Array:
 def quantized(x: Tensor, levels: int) -> Tensor:
     """x in [0, 1] at the nearest of its levels."""
     return (x * (levels - 1)).round() / (levels - 1)
+
+
+def row_parts(count: int, rows: int = ROWS) -> Iterator[slice]:
+    """Slices of at most ``rows`` of that many rows: what passes through a network together."""
+    return (slice(start, min(start + rows, count)) for start in range(0, count, rows))
+
+
+def as_tensor(pixels: Array, levels: int, device: torch.device) -> Tensor:
+    """Pictures uint8 [n, h, w, c] as float32 [n, c, h, w] in [0, 1], at their levels."""
+    x = torch.from_numpy(np.array(pixels.transpose(0, 3, 1, 2), order="C")).to(device, torch.float32)
+    return quantized(x / 255, levels)
+
+
+def as_pixels(x: Tensor, levels: int) -> Array:
+    """x [n, c, h, w] in [0, 1] at the nearest of its levels, as pictures uint8 [n, h, w, c]."""
+    grey = (quantized(x, levels) * 255).round().to(torch.uint8)
+    return grey.permute(0, 2, 3, 1).cpu().numpy()
+
+
+def picture_batch(config: Images, pixels: Array, y: Array) -> Batch:
+    """Pictures uint8 [n, h, w, c], and the codes of the classes that they were made for, as the config's columns."""
+    made: list[Any] = [image_column(pixels)]
+    if config.label is not None:
+        made.append(pa.array(y.astype(np.int32)))
+    return pa.RecordBatch.from_arrays(made, schema=columns(config))
 
 
 def looked_at(train: Source, family: str) -> dict[str, Any]:

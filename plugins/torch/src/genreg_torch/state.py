@@ -21,12 +21,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from genreg.errors import CheckpointError, UsageError
+from genreg.files import reason
 from genreg_torch.schedules import decay_of
 
 Optimizers: TypeAlias = Mapping[str, torch.optim.Optimizer]
 
 KEPT = 2
-_SPELLED = {
+DTYPE_NAMES = {  # as safetensors has them
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
     torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
 }  # fmt: skip
@@ -129,7 +130,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) 
     end = 0
     for name, tensor in tensors.items():
         begin, end = end, end + tensor.numel() * tensor.element_size()
-        header[name] = {"dtype": _SPELLED[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+        header[name] = {"dtype": DTYPE_NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     temporary = path.with_suffix(".tmp")
@@ -153,9 +154,7 @@ def writing(folder: Path, what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UsageError(
-            f"{what} cannot be written to {folder}: {error.strerror or error}; {last_good(folder)}"
-        ) from error
+        raise UsageError(f"{what} cannot be written to {folder}: {reason(error)}; {last_good(folder)}") from error
 
 
 def last_good(folder: Path) -> str:

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from genreg.checkpoint import CHAIN_PREFIX, Weights
 from genreg.draft import Array
 from genreg.errors import CheckpointError
-from genreg_torch.state import _SPELLED, persistent
+from genreg_torch.state import DTYPE_NAMES, persistent
 
 M = TypeVar("M", bound=nn.Module)
 _FLOATS = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
@@ -66,7 +66,7 @@ def tensors_of(module: nn.Module, *, dtype: torch.dtype | None = None) -> dict[s
 
 def _stored(weights: Weights, name: str, tensor: Tensor) -> str:
     """The dtype to expect: the module's own, or for numbers any precision that it can be read from."""
-    own = _SPELLED[tensor.dtype]
+    own = DTYPE_NAMES[tensor.dtype]
     assert not name.startswith(CHAIN_PREFIX), f"{name}: names that begin with {CHAIN_PREFIX} are the core's"
     found = weights.header[name][1] if name in weights.header else own
     return found if own in _FLOATS and found in _FLOATS else own

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
+from genreg.errors import CheckpointError
 from genreg_vae.klconfig import KlConfig
 
 LOG_VARIANCE = (-30.0, 20.0)
@@ -83,9 +84,8 @@ class Resample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, c, h, w] to half or double."""
-        out: Tensor = self.conv(
-            F.interpolate(x, scale_factor=2.0, mode="nearest") if self.up else F.pad(x, (0, 1, 0, 1))
-        )
+        x = F.interpolate(x, scale_factor=2.0, mode="nearest") if self.up else F.pad(x, (0, 1, 0, 1))
+        out: Tensor = self.conv(x)
         return out
 
 
@@ -198,8 +198,6 @@ def current_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def build(config: KlConfig, tensors: Mapping[str, Tensor]) -> AutoencoderKl:
     """The network with a file's tensors, assigned and not copied; raises CheckpointError with all differences."""
-    from genreg.errors import CheckpointError
-
     with torch.device("meta"):
         network = AutoencoderKl(config)
     own, found = network.state_dict(), current_tensors(tensors)

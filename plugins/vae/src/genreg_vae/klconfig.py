@@ -57,9 +57,8 @@ class KlConfig(Settings, frozen=True, extra="ignore"):
 
 def recognizes(config: Mapping[str, Any], names: Iterable[str]) -> bool:
     """Whether a folder's config.json is an AutoencoderKL's, and its tensors are those of one."""
-    return config.get("_class_name") == "AutoencoderKL" and {"encoder.conv_in.weight", "decoder.conv_in.weight"} <= set(
-        names
-    )
+    wanted = {"encoder.conv_in.weight", "decoder.conv_in.weight"}
+    return config.get("_class_name") == "AutoencoderKL" and wanted <= set(names)
 
 
 def columns(config: KlConfig) -> pa.Schema:  # noqa: ARG001 - pictures of any size, whatever the network

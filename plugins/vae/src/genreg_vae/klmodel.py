@@ -25,11 +25,11 @@ from genreg.draft import Array, Batch, Draft, Seeds
 from genreg.errors import CheckpointError, UsageError
 from genreg.images import decode, encode
 from genreg.random import Stream, normal
-from genreg_torch.devices import device_of
+from genreg_torch.devices import CPU, device_of
 from genreg_torch.settings import TorchOptions
 from genreg_vae.autoencoder_kl import AutoencoderKl, build
+from genreg_vae.given import numbers
 from genreg_vae.klconfig import KlConfig, columns, recognizes
-from genreg_vae.model import CPU, numbers
 
 FILE = "diffusion_pytorch_model.safetensors"
 
@@ -82,11 +82,8 @@ class EncodedImages:
     def encode(self, images: Array) -> tuple[Array, Array]:
         """Mean and log variance [n, z, h / f, w / f] of pictures uint8 [n, h, w, c]; the sides padded to a multiple."""
         f, (height, width) = self.config.factor, images.shape[1:3]
-        x = (
-            torch.from_numpy(np.array(images.transpose(0, 3, 1, 2), order="C")).to(self.device, torch.float32) / 127.5
-            - 1
-        )
-        x = F.pad(x, (0, -width % f, 0, -height % f), mode="replicate")
+        x = torch.from_numpy(np.array(images.transpose(0, 3, 1, 2), order="C")).to(self.device, torch.float32)
+        x = F.pad(x / 127.5 - 1, (0, -width % f, 0, -height % f), mode="replicate")
         mean, log_variance = self.network.encode(x.to(self._dtype))
         return _numpy(mean), _numpy(log_variance)
 
@@ -122,12 +119,11 @@ def read(folder: Path, options: TorchOptions | None = None) -> EncodedImages:
     path = folder / FILE
     if not path.is_file():
         pickled = next(folder.glob("*.bin"), None)
-        why = (
-            f"{pickled.name} is a pickle, which can run code: convert it to safetensors"
-            if pickled
-            else f"it has no {FILE}"
-        )
-        raise CheckpointError(f"{folder}: {why}")
+        if pickled:
+            raise CheckpointError(
+                f"{folder}: {pickled.name} is a pickle, which can run code: convert it to safetensors"
+            )
+        raise CheckpointError(f"{folder}: it has no {FILE}")
     weights = Weights.open(path)
     raw: Mapping[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
     if not recognizes(raw, weights.header):

@@ -177,9 +177,8 @@ class Mixture:
 def fit_mixture(z: Array, labels: Array, classes: int, components: int, *, seed: int) -> Mixture:
     """A mixture per class; a class without rows takes the one of all rows."""
     z = np.asarray(z, np.float64)
-    within = (
-        z - np.stack([z[labels == y].mean(0) if (labels == y).any() else z.mean(0) for y in range(classes)])[labels]
-    )
+    means = [z[labels == y].mean(0) if (labels == y).any() else z.mean(0) for y in range(classes)]
+    within = z - np.stack(means)[labels]
     pooled = within.T @ within / len(z)
     each = []
     for y in range(classes):

@@ -6,7 +6,6 @@ batch, to 1e-5 before it is rounded to a grey level. Shapes: n rows, d latents, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,18 +17,28 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from genreg.draft import Array, Batch, Draft, Seeds
 from genreg.errors import UsageError
-from genreg.images import decode, images
-from genreg.random import Stream, categorical, normal, uniform
+from genreg.random import Stream, normal, uniform
+from genreg_torch.devices import CPU
 from genreg_torch.labeled import columns
-from genreg_torch.pixels import labels, log_classes, pictures, quantized
+from genreg_torch.pixels import (
+    ROWS,
+    as_pixels,
+    as_tensor,
+    drawn_labels,
+    given_labels,
+    labels,
+    log_classes,
+    picture_batch,
+    pictures,
+    row_parts,
+)
 from genreg_vae.config import Config
+from genreg_vae.given import given_pictures, numbers
 from genreg_vae.likelihoods import LIKELIHOODS
 from genreg_vae.mixture import Mixture
 from genreg_vae.networks import Shape, Vae
 from genreg_vae.objective import importance_bound, log_normal
 
-CPU = torch.device("cpu")
-ROWS = 512  # rows that pass through the networks together
 INFER_SAMPLES = 8  # importance samples behind the probability of a class
 
 
@@ -56,17 +65,12 @@ class ImageVae:
 
     def propose(self, seeds: Seeds, given: Batch, /) -> Draft:
         """z of each seed: from the prior of its class, or where a picture is given from its posterior."""
-        y = labels(given, self.config.label, self.config.classes)
-        if (y == self.config.classes).any() and self.config.classes:
-            raise UsageError(
-                f"label: a value that training did not see; there are: {', '.join(map(str, self.config.values))}"
-            )
+        y = given_labels(given, self.config)
         pixels, at = given_pictures(given, self.config.shape)
         if len(at) and (y[at] < 0).any():
             free = y[at] < 0
             y[at[free]] = self._class_bounds(pixels[free], seeds[at[free]], INFER_SAMPLES).argmax(1)
-        if (y < 0).any():
-            y = np.where(y < 0, categorical(seeds, log_classes(self.config), stream=Stream.PATH), y)
+        y = drawn_labels(y, seeds, self.config)
         z = self.prior.draw(seeds, y)
         if len(at):
             scale = np.nan_to_num(numbers(given, "scale"))[at]
@@ -83,16 +87,10 @@ class ImageVae:
     def render(self, draft: Draft, /) -> Batch:
         """Pictures uint8 [h, w, c], and the class that they were made for."""
         y = draft.context.get("label", np.zeros(len(draft), np.int64))
-        height, width, channels = self.config.shape
-        out = np.empty((len(draft), height, width, channels), np.uint8)
-        for start in range(0, len(draft), ROWS):
-            at = slice(start, start + ROWS)
+        out = np.empty((len(draft), *self.config.shape), np.uint8)
+        for at in row_parts(len(draft)):
             out[at] = self._pixels(draft.values[at], y[at], draft.seeds[at], draft.context["temperature"][at])
-        made: list[Any] = [images(out)]
-        schema = columns(self.config)
-        if self.config.label is not None:
-            made.append(pa.array(y.astype(np.int32)))
-        return pa.RecordBatch.from_arrays(made, schema=schema)
+        return picture_batch(self.config, out, y)
 
     def log_prob(self, batch: Batch, seeds: Seeds, /) -> Array:
         """log p(x, y), bounded from below by the importance-weighted bound: float64 [n]; a null is summed over."""
@@ -138,12 +136,11 @@ class ImageVae:
     def likelihood_of(self, pixels: Array, z: Array, y: Array) -> Array:
         """log p(x | z, y): float64 [n]."""
         out = np.empty(len(y))
-        for at in parts(len(y)):
+        for at in row_parts(len(y)):
             x, classes = self._tensors(pixels[at], y[at])
             parameters = self.vae.decode(torch.from_numpy(z[at].astype(np.float32)).to(self.device), classes)
-            out[at] = (
-                LIKELIHOODS[self.config.likelihood].log_prob(x, parameters, self.config.levels).double().cpu().numpy()
-            )
+            log_p = LIKELIHOODS[self.config.likelihood].log_prob(x, parameters, self.config.levels)
+            out[at] = log_p.double().cpu().numpy()
         return out
 
     # ---- the parts ----
@@ -153,6 +150,7 @@ class ImageVae:
         return Draft(z.astype(np.float32), seeds, ("latent",), self.prior.center(y).astype(np.float32), context=context)
 
     def _from_posterior(self, pixels: Array, y: Array, seeds: Seeds, scale: Array) -> Array:
+        """Latents ``scale`` [n] deviations around those of pictures: float64 [n, d]; raises UsageError below 0."""
         if (scale < 0).any():
             raise UsageError(f"scale={scale.min():g}: the distance from like is 0 or more")
         mean, log_variance = self.posterior(pixels, y)
@@ -161,7 +159,7 @@ class ImageVae:
         return z
 
     def _tensors(self, pixels: Array, y: Array) -> tuple[Tensor, Tensor]:
-        return tensor_of(pixels, self.config.levels, self.device), self._one_hot(y)
+        return as_tensor(pixels, self.config.levels, self.device), self._one_hot(y)
 
     def _one_hot(self, y: Array) -> Tensor:
         if not self.config.classes:
@@ -172,13 +170,14 @@ class ImageVae:
     def posterior(self, pixels: Array, y: Array) -> tuple[Array, Array]:
         """Mean and log variance of the latents of pictures uint8 [n, h, w, c] with classes y: float64 [n, d]."""
         found: list[tuple[Array, Array]] = [(np.empty((0, self.config.latents)),) * 2]
-        for at in parts(len(y)):
+        for at in row_parts(len(y)):
             mean, log_variance = self.vae.encode(*self._tensors(pixels[at], y[at]))
             found.append((mean.double().cpu().numpy(), log_variance.double().cpu().numpy()))
         return np.concatenate([mean for mean, _ in found]), np.concatenate([v for _, v in found])
 
     @torch.inference_mode()
     def _pixels(self, z: Array, y: Array, seeds: Seeds, temperature: Array) -> Array:
+        """Pictures uint8 [n, h, w, c]: the mean, and where the temperature [n] is above 0 a draw around it."""
         latents = torch.from_numpy(np.ascontiguousarray(z, np.float32)).to(self.device)
         parameters = self.vae.decode(latents, self._one_hot(y))
         draw = LIKELIHOODS[self.config.likelihood].draw
@@ -188,15 +187,14 @@ class ImageVae:
             chance = uniform(seeds[noisy], tuple(parameters.shape[2:]), stream=Stream.RENDER)
             warm = torch.from_numpy(temperature[noisy]).to(self.device)
             x[noisy] = draw(parameters[noisy], torch.from_numpy(chance).to(self.device), warm)
-        grey = (quantized(x, self.config.levels) * 255).round().to(torch.uint8)
-        return grey.permute(0, 2, 3, 1).cpu().numpy()
+        return as_pixels(x, self.config.levels)
 
     @torch.inference_mode()
     def _bounds(self, pixels: Array, y: Array, seeds: Seeds, samples: int) -> Array:
         """The importance-weighted bound on log p(x | y): float64 [n]."""
         out = np.empty(len(y))
         rows = max(1, ROWS // samples)
-        for at in parts(len(y), rows):
+        for at in row_parts(len(y), rows):
             x, one_hot = self._tensors(pixels[at], y[at])
             mean, log_variance = self.vae.encode(x, one_hot)
             noise = normal(seeds[at], (samples, self.config.latents), stream=Stream.SCORE, dtype=np.float32)
@@ -215,33 +213,3 @@ class ImageVae:
         each = [self._bounds(pixels, np.full(len(pixels), y), seeds, samples) for y in range(self.config.classes)]
         total: Array = np.stack(each, 1) + log_classes(self.config)
         return total
-
-
-def parts(count: int, rows: int = ROWS) -> Iterator[slice]:
-    """Slices of at most ``rows`` rows."""
-    return (slice(start, min(start + rows, count)) for start in range(0, count, rows))
-
-
-def numbers(given: Batch, name: str) -> Array:
-    """A condition's numbers: float64 [n], NaN where it is not given."""
-    at = given.schema.get_field_index(name)
-    if at < 0:
-        return np.full(given.num_rows, np.nan)
-    return np.array(given.column(at).to_numpy(zero_copy_only=False), np.float64)
-
-
-def tensor_of(pixels: Array, levels: int, device: torch.device) -> Tensor:
-    """Pictures uint8 [n, h, w, c] as float32 [n, c, h, w] in [0, 1], at their levels."""
-    x = torch.from_numpy(np.array(pixels.transpose(0, 3, 1, 2), order="C")).to(device, torch.float32)
-    return quantized(x / 255, levels)
-
-
-def given_pictures(given: Batch, shape: Sequence[int]) -> tuple[Array, Array]:
-    """The pictures of the condition ``like`` as uint8 [m, h, w, c], and the rows that they are given for: int64 [m]."""
-    if "like" not in given.schema.names or given.column("like").null_count == given.num_rows:
-        return np.empty((0, *shape), np.uint8), np.empty(0, np.int64)
-    column = given.column("like")
-    values: list[bytes] = column.drop_null().to_pylist()  # type: ignore[assignment]
-    size, channels = (shape[0], shape[1]), shape[2]  # one picture given to many samples is decoded once:
-    seen = {value: decode(value, size=size, channels=channels, name="like") for value in dict.fromkeys(values)}
-    return np.stack([seen[value] for value in values]), np.flatnonzero(np.asarray(column.is_valid()))

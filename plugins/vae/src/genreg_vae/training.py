@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +16,10 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from genreg.data import Source
 from genreg.draft import Array
+from genreg.errors import CheckpointError
 from genreg.random import Stream, normal
 from genreg.specs import Report, Trained
+from genreg_torch.devices import device_of
 from genreg_torch.labeled import Images
 from genreg_torch.loop import Finished, Networks, Training, adam, initialized, train
 from genreg_torch.moment import Moment
@@ -43,7 +46,7 @@ ACTIVE = 0.01  # nats: a latent with less says nothing of the picture
 # ---- the data ----
 
 
-def refuse_grey_for_bernoulli(config: Config, train: Source) -> None:
+def warn_of_grey(config: Config, train: Source) -> None:
     """Warn where the likelihood is Bernoulli's and pixels are neither black nor white: it cannot be trusted then."""
     if config.likelihood == "bernoulli":
         batch = next(iter(train.batches(size=PIECE)))
@@ -80,28 +83,38 @@ def one_hot(config: Images, y: Tensor) -> Tensor:
 # ---- after the steps ----
 
 
+@dataclass(frozen=True, eq=False)
 class Latents:
-    """One posterior draw of each row, its label, and the sums that measure the ELBO."""
+    """One posterior draw of each row, its label, and the means that measure the ELBO."""
 
-    def __init__(self, config: Config, model: ImageVae, source: Source, limit: int | None = None) -> None:
-        drawn, own, self.elbo, self.kl, self.rows = [], [], 0.0, np.zeros(config.latents), 0
-        for images, y in pieces(source, config.image, config.label, config.classes):
-            known = y < max(config.classes, 1)  # validation may have a class that training did not see
-            known &= y >= 0
-            images, y = images[known], y[known]
-            seeds = np.arange(self.rows, self.rows + len(y), dtype=np.uint64)
-            mean, log_variance = model.posterior(images, y)
-            noise = normal(seeds, (config.latents,), stream=Stream.SCORE)
-            z = mean + np.exp(0.5 * log_variance) * noise
-            kl = 0.5 * (mean**2 + np.exp(log_variance) - 1 - log_variance)
-            self.elbo += float(model.likelihood_of(images, z, y).sum() - kl.sum())
-            self.kl += kl.sum(0)
-            self.rows += len(y)
-            drawn.append(z)
-            own.append(y)
-            if limit and self.rows >= limit:
-                break
-        self.z, self.y = np.concatenate(drawn), np.concatenate(own)
+    z: Array  # float64 [n, d]
+    y: Array  # int64 [n]
+    elbo: float  # nats per row
+    kl: Array  # [d], nats of each latent per row
+
+
+def latents_of(config: Config, model: ImageVae, source: Source, limit: int | None = None) -> Latents | None:
+    """The latents of a source's rows, of the first ``limit`` or a few more; None where it has no row of known class."""
+    drawn: list[Array] = []
+    known: list[Array] = []
+    elbo, kl, rows = 0.0, np.zeros(config.latents), 0
+    for images, y in pieces(source, config.image, config.label, config.classes):
+        at = (y >= 0) & (y < max(config.classes, 1))  # validation may have a class that training did not see
+        images, y = images[at], y[at]
+        seeds = np.arange(rows, rows + len(y), dtype=np.uint64)
+        mean, log_variance = model.posterior(images, y)
+        z = mean + np.exp(0.5 * log_variance) * normal(seeds, (config.latents,), stream=Stream.SCORE)
+        each = kl_to_normal(torch.from_numpy(mean), torch.from_numpy(log_variance)).numpy()
+        elbo += float(model.likelihood_of(images, z, y).sum() - each.sum())
+        kl += each.sum(0)
+        rows += len(y)
+        drawn.append(z)
+        known.append(y)
+        if limit and rows >= limit:
+            break
+    if not rows:
+        return None
+    return Latents(np.concatenate(drawn), np.concatenate(known), elbo / rows, kl / rows)
 
 
 def fit(
@@ -116,7 +129,7 @@ def fit(
 ) -> Trained:
     """Train the networks, then fit the prior; what ``folder`` holds of a run is continued."""
     config = Config(**config.model_dump(exclude_unset=True), **looked_at(train_rows, "vae")).resolved()
-    refuse_grey_for_bernoulli(config, train_rows)
+    warn_of_grey(config, train_rows)
     vae = initialized(seed, lambda: network(config))
     training = Training(
         {"vae": vae},
@@ -133,17 +146,16 @@ def model_of(config: Config, networks: Networks, prior: Mixture | None = None) -
     """The model of networks that are being trained."""
     vae = networks["vae"]
     assert isinstance(vae, Vae)
-    device = next(vae.parameters()).device
-    return ImageVae(
-        config, vae.eval(), prior or Mixture.standard(max(config.classes, 1), config.latents), device=device
-    )
+    prior = prior or Mixture.standard(max(config.classes, 1), config.latents)
+    return ImageVae(config, vae.eval(), prior, device=next(vae.parameters()).device)
 
 
 def shown(config: Config, source: Source, networks: Networks) -> Array:
     """A grid of samples while it trains, always of the same seeds, each class alike: uint8 [n, h, w, c]."""
     was = networks["vae"].training
     model = model_of(config, networks)
-    some = Latents(config, model, source, PEEKED)
+    some = latents_of(config, model, source, PEEKED)
+    assert some is not None, "training rows have known classes"
     prior = fit_mixture(some.z, some.y, max(config.classes, 1), 1, seed=0)
     y = np.arange(SHOWN) % max(config.classes, 1)
     batch = model_of(config, networks, prior).sampled(np.arange(SHOWN, dtype=np.uint64), y)
@@ -157,10 +169,12 @@ def with_prior(config: Config, finished: Finished, source: Source, validation: S
     if config.store == "float16":
         vae.half().float()  # the prior, and what is measured, are of the weights that are stored
     model = model_of(config, finished.networks)
-    own = Latents(config, model, source)
-    held = Latents(config, model, validation) if validation else None
+    own = latents_of(config, model, source)
+    assert own is not None, "training rows have known classes"
+    held = latents_of(config, model, validation) if validation else None
     metrics = {**finished.metrics, **_figures("train", own, config)}
-    if held is not None and held.rows:
+    metrics |= {"divergence": float(own.kl.sum()), "active_latents": float((own.kl > ACTIVE).sum())}
+    if held is not None:
         metrics |= _figures("validation", held, config)
     if metrics["active_latents"] == 0:
         warnings.warn(
@@ -168,7 +182,7 @@ def with_prior(config: Config, finished: Finished, source: Source, validation: S
         )
     prior = Mixture.standard(max(config.classes, 1), config.latents)
     if config.prior == "mixture":
-        out = (held.z, held.y) if held is not None and held.rows else None
+        out = None if held is None else (held.z, held.y)
         chosen = choose_mixture(own.z, own.y, out, max(config.classes, 1), components=config.components, seed=seed)
         prior = chosen.mixture
         config = config.model_copy(update={"components": chosen.components})
@@ -179,19 +193,12 @@ def with_prior(config: Config, finished: Finished, source: Source, validation: S
 
 
 def _figures(part: str, latents: Latents, config: Config) -> dict[str, float]:
-    elbo, kl = latents.elbo / latents.rows, latents.kl / latents.rows
-    bits = -elbo / np.prod(config.shape) / np.log(2)
-    figures = {f"{part}_elbo": elbo, f"{part}_bits_per_dimension": float(bits)}
-    return figures | (
-        {"divergence": float(kl.sum()), "active_latents": float((kl > ACTIVE).sum())} if part == "train" else {}
-    )
+    bits = -latents.elbo / np.prod(config.shape) / np.log(2)
+    return {f"{part}_elbo": latents.elbo, f"{part}_bits_per_dimension": float(bits)}
 
 
 def load(config: Config, options: Options, weights: Weights | None) -> ImageVae:
     """The model of a checkpoint; raises CheckpointError where tensors and config do not fit."""
-    from genreg.errors import CheckpointError
-    from genreg_torch.devices import device_of
-
     if weights is None or not config.shape:
         raise CheckpointError("a vae needs weights that were trained: genreg train vae")
     device = device_of(options.device)

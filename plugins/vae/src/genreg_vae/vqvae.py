@@ -21,21 +21,32 @@ from torch import Tensor, nn
 from genreg.data import Source
 from genreg.draft import Array, Batch, Draft, Seeds
 from genreg.errors import CheckpointError, UsageError
-from genreg.images import images
-from genreg.random import Stream, categorical
 from genreg.specs import Report, Trained
-from genreg_torch.devices import device_of
-from genreg_torch.labeled import columns
+from genreg_torch.devices import CPU, device_of
 from genreg_torch.loop import Networks, Training, adam, initialized, train
 from genreg_torch.moment import Moment
-from genreg_torch.pixels import labels, log_classes, looked_at, pictures, pieces, quantized, rows_of
+from genreg_torch.pixels import (
+    as_pixels,
+    as_tensor,
+    drawn_labels,
+    given_labels,
+    labels,
+    log_classes,
+    looked_at,
+    picture_batch,
+    pictures,
+    pieces,
+    quantized,
+    row_parts,
+    rows_of,
+)
 from genreg_torch.rows import Rows
 from genreg_torch.settings import TorchOptions
 from genreg_torch.turn import Objective
 from genreg_torch.weights import load_into, tensors_of
 from genreg_vae.codes import CodePrior
+from genreg_vae.given import given_pictures, numbers
 from genreg_vae.likelihoods import LIKELIHOODS
-from genreg_vae.model import CPU, given_pictures, numbers, parts, tensor_of
 from genreg_vae.quantize import VqShape, VqVae, perplexity
 from genreg_vae.vqconfig import VqConfig
 
@@ -104,11 +115,7 @@ class CodedImages:
 
     def propose(self, seeds: Seeds, given: Batch, /) -> Draft:
         """The codes of each seed: from the prior of its class, or those of a given picture."""
-        y = labels(given, self.config.label, self.config.classes)
-        if self.config.classes and (y == self.config.classes).any():
-            raise UsageError(
-                f"label: a value that training did not see; there are: {', '.join(map(str, self.config.values))}"
-            )
+        y = given_labels(given, self.config)
         temperature = np.nan_to_num(numbers(given, "temperature"), nan=1.0)
         if (temperature < 0).any():
             raise UsageError(f"temperature={temperature.min():g}: it is 0 or more")
@@ -116,8 +123,7 @@ class CodedImages:
         codes = self.codes_of(pixels)
         unknown = y[at] < 0
         y[at[unknown]] = self._class_bounds(codes[unknown]).argmax(0)
-        if (y < 0).any():
-            y = np.where(y < 0, categorical(seeds, log_classes(self.config), stream=Stream.PATH), y)
+        y = drawn_labels(y, seeds, self.config)
         free = np.setdiff1d(np.arange(len(y)), at)
         values = np.empty((len(y), self.networks.prior.tokens), np.int64)
         values[free] = self.networks.prior.draw(seeds[free], y[free], temperature[free])
@@ -128,19 +134,13 @@ class CodedImages:
     @torch.inference_mode()
     def render(self, draft: Draft, /) -> Batch:
         """The mean pictures of the codes, uint8 [h, w, c], and the class that they were made for."""
-        height, width, channels = self.config.shape
-        out = np.empty((len(draft), height, width, channels), np.uint8)
-        for at in parts(len(draft)):
+        mean = LIKELIHOODS[self.config.likelihood].draw
+        out = np.empty((len(draft), *self.config.shape), np.uint8)
+        for at in row_parts(len(draft)):
             parameters = self._parameters(draft.values[at])
-            x = LIKELIHOODS[self.config.likelihood].draw(
-                parameters, None, torch.zeros(len(parameters), device=self.device)
-            )
-            grey = (quantized(x, self.config.levels) * 255).round().to(torch.uint8)
-            out[at] = grey.permute(0, 2, 3, 1).cpu().numpy()
-        made: list[Any] = [images(out)]
-        if self.config.label is not None:
-            made.append(pa.array(draft.context["label"].astype(np.int32)))
-        return pa.RecordBatch.from_arrays(made, schema=columns(self.config))
+            x = mean(parameters, None, torch.zeros(len(parameters), device=self.device))
+            out[at] = as_pixels(x, self.config.levels)
+        return picture_batch(self.config, out, draft.context.get("label", np.zeros(len(draft), np.int64)))
 
     @torch.inference_mode()
     def log_prob(self, batch: Batch, seeds: Seeds, /) -> Array:  # noqa: ARG002 - nothing is left to chance
@@ -148,13 +148,11 @@ class CodedImages:
         x, seen = pictures(batch.column(self.config.image), self.config.shape)
         y = labels(batch, self.config.label, self.config.classes)
         log_p = np.append(log_classes(self.config), [-np.inf, 0.0])[y] if self.config.label else np.zeros(len(x))
-        for at in parts(len(x)):
+        density, levels = LIKELIHOODS[self.config.likelihood].log_prob, self.config.levels
+        for at in row_parts(len(x)):
             rows = np.flatnonzero(seen[at]) + at.start
             codes = self.codes_of(x[rows])
-            density = LIKELIHOODS[self.config.likelihood].log_prob
-            pixels = density(
-                tensor_of(x[rows], self.config.levels, self.device), self._parameters(codes), self.config.levels
-            )
+            pixels = density(as_tensor(x[rows], levels, self.device), self._parameters(codes), levels)
             log_p[rows] += pixels.double().cpu().numpy() + self._log_codes(codes, y[rows])
         return log_p
 
@@ -169,12 +167,13 @@ class CodedImages:
     def codes_of(self, pixels: Array) -> Array:
         """The codes of pictures uint8 [n, h, w, c]: int64 [n, tokens]."""
         found = [np.empty((0, self.networks.prior.tokens), np.int64)]
-        for at in parts(len(pixels)):
-            x = tensor_of(pixels[at], self.config.levels, self.device)
+        for at in row_parts(len(pixels)):
+            x = as_tensor(pixels[at], self.config.levels, self.device)
             found.append(self.networks.vqvae.encode(x).codes.flatten(1).cpu().numpy())
         return np.concatenate(found)
 
     def _parameters(self, codes: Array) -> Tensor:
+        """The likelihood's parameters [n, P, c, h, w] of codes [n, tokens]."""
         grid = torch.from_numpy(np.ascontiguousarray(codes)).to(self.device).view(-1, *self.networks.vqvae.shape.grid)
         vectors = self.networks.vqvae.codebook.lookup(grid)
         return self.networks.vqvae.decode(vectors)
@@ -193,6 +192,7 @@ class CodedImages:
 
     @torch.inference_mode()
     def _under(self, codes: Array, y: Array) -> Array:
+        """log p(codes | y): float64 [n]."""
         known = np.clip(y, 0, max(self.config.classes - 1, 0))  # what is not a class has been ruled out by p(y)
         held = (torch.from_numpy(np.ascontiguousarray(array)).to(self.device) for array in (codes, known))
         log_p: Array = self.networks.prior.log_prob(*held).double().cpu().numpy()
@@ -217,21 +217,18 @@ def fit(
     vqvae = initialized(seed, lambda: vqvae_of(config))
     step = Objective(partial(autoencoder_loss, config, vqvae), adam(vqvae))
     training = Training({"vqvae": vqvae}, {"autoencoder": step}, partial(rows_of, config))
-    finished = train(
-        training, rows, config, seed=seed, folder=folder / "autoencoder", device=options.device, report=report
-    )
+    own = folder / "autoencoder"
+    finished = train(training, rows, config, seed=seed, folder=own, device=options.device, report=report)
     pair = Pair(config)
     pair.vqvae = vqvae.eval()
     model = CodedImages(config, pair.eval().to(finished.device), finished.device)
-    prior, figures = fit_prior(config, options, coded(model, rows), coded(model, validation), seed, folder, report)
-    pair.prior = prior
+    held = None if validation is None else coded(model, validation)
+    pair.prior, figures = fit_prior(config, options, coded(model, rows), held, seed, folder / "prior", report)
     return Trained(tensors_of(pair), config, {**finished.metrics, **figures}, finished.pictures)
 
 
-def coded(model: CodedImages, source: Source | None) -> Source | None:
-    """The codes and labels of a source's pictures."""
-    if source is None:
-        return None
+def coded(model: CodedImages, source: Source) -> Source:
+    """The codes and labels of a source's pictures, without those of classes that training did not see."""
     config = model.config
     found = [(model.codes_of(images), y) for images, y in pieces(source, config.image, config.label, config.classes)]
     codes, y = np.concatenate([codes for codes, _ in found]), np.concatenate([y for _, y in found])
@@ -240,56 +237,53 @@ def coded(model: CodedImages, source: Source | None) -> Source | None:
     return Source.of(pa.table({"codes": flat, "y": pa.array(y[known])}), source.part)
 
 
-def fit_prior(
-    config: VqConfig,
-    options: TorchOptions,
-    rows: Source | None,
-    held: Source | None,
-    seed: int,
-    folder: Path,
-    report: Report,
-) -> tuple[CodePrior, dict[str, float]]:
-    """The prior at the step where held-out codes were likeliest; without held-out codes, at the last."""
-    assert rows is not None
-    prior = initialized(seed + 1, lambda: prior_of(config))
-    best: dict[str, Any] = {"log_prob": -np.inf, "state": None}
-    held_rows = _decoded(next(held.batches(size=1 << 20))) if held is not None and held.rows else None
+@dataclass
+class Best:
+    """The weights of a prior at the step where held-out codes were likeliest: later ones know the others by heart."""
+
+    held: Rows
+    log_prob: float = -np.inf  # of a held-out picture's codes, in nats
+    weights: Mapping[str, Tensor] | None = None
 
     @torch.inference_mode()
-    def validate(networks: Networks) -> dict[str, float]:
-        network = networks["prior"]
-        assert isinstance(network, CodePrior)
-        assert held_rows is not None
-        was = network.training
-        log_p = network.eval().log_prob(
-            held_rows["codes"].to(network.places.device), held_rows["y"].to(network.places.device)
-        )
-        if (mean := float(log_p.mean())) > best["log_prob"]:
-            best.update(log_prob=mean, state={name: tensor.clone() for name, tensor in network.state_dict().items()})
-        network.train(was)
+    def look(self, networks: Networks) -> dict[str, float]:
+        """Keep the weights if they are the best so far; the figure to show."""
+        prior = networks["prior"]
+        assert isinstance(prior, CodePrior)
+        was, device = prior.training, prior.places.device
+        log_p = prior.eval().log_prob(self.held["codes"].to(device), self.held["y"].to(device))
+        prior.train(was)
+        if (mean := float(log_p.mean())) > self.log_prob:
+            self.log_prob = mean
+            self.weights = {name: tensor.clone() for name, tensor in prior.state_dict().items()}
         return {"held_out_codes": mean}
 
-    settings = config.model_copy(update={"steps": config.prior_steps})
+
+def fit_prior(
+    config: VqConfig, options: TorchOptions, rows: Source, held: Source | None, seed: int, folder: Path, report: Report
+) -> tuple[CodePrior, dict[str, float]]:
+    """The prior at the step where held-out codes were likeliest; without held-out codes, at the last."""
+    prior = initialized(seed + 1, lambda: prior_of(config))
+    best = Best(_decoded(next(held.batches(size=1 << 20)))) if held is not None and held.rows else None
     step = Objective(partial(prior_loss, prior), adam(prior, decay=0.1))
-    training = Training(
-        {"prior": prior}, {"prior": step}, _decoded, ("prior",), validate=validate if held_rows else None
-    )
-    finished = train(training, rows, settings, seed=seed, folder=folder / "prior", device=options.device, report=report)
+    training = Training({"prior": prior}, {"prior": step}, _decoded, ("prior",), validate=best.look if best else None)
+    settings = config.model_copy(update={"steps": config.prior_steps})
+    finished = train(training, rows, settings, seed=seed, folder=folder, device=options.device, report=report)
     network = finished.networks["prior"]
     assert isinstance(network, CodePrior)
-    if best["state"] is not None:
-        network.load_state_dict(best["state"])
-    figures = {"validation_log_prob_codes": best["log_prob"]} if held_rows else {}
-    return network.eval(), figures
+    if best is None:
+        return network.eval(), {}
+    if best.weights is not None:
+        network.load_state_dict(best.weights)
+    return network.eval(), {"validation_log_prob_codes": best.log_prob}
 
 
 def _decoded(batch: Batch) -> Rows:
+    """A batch of ``coded`` as the loss takes it: codes int64 [n, tokens], y int64 [n]."""
     column: Any = batch.column(0)
     codes = column.flatten().to_numpy(zero_copy_only=False).reshape(batch.num_rows, -1)
-    return {
-        "codes": torch.from_numpy(codes.copy()),
-        "y": torch.from_numpy(batch.column(1).to_numpy(zero_copy_only=False).copy()),
-    }
+    y = batch.column(1).to_numpy(zero_copy_only=False)
+    return {"codes": torch.from_numpy(codes.copy()), "y": torch.from_numpy(y.copy())}
 
 
 def load(config: VqConfig, options: TorchOptions, weights: Weights | None) -> CodedImages:

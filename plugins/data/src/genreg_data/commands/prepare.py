@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 
@@ -20,7 +18,10 @@ import click
 @click.option("-o", "--output", metavar="FOLDER", help="The folder to write.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest, which has the report.")
 @click.option("--force", is_flag=True, help="Replace the folder if it is there.")
-def command(source: str | None, manifest: str | None, output: str | None, **flags: Any) -> None:
+def command(
+    source: str | None, loader: str | None, steps: tuple[str, ...], formats: tuple[str, ...], seed: int, strict: bool,
+    manifest: str | None, output: str | None, as_json: bool, force: bool,
+) -> None:  # fmt: skip
     """Clean, label, split and map SOURCE, and write a file per part, with a manifest that makes them again.
 
     The steps are those of --preprocess and, once, split. What comes after it is fitted on the training part alone.
@@ -31,27 +32,23 @@ def command(source: str | None, manifest: str | None, output: str | None, **flag
     from genreg.errors import UsageError
     from genreg.steps import read_calls
     from genreg_data.store import Order, prepare, reproduce
-
-    with progress("preparing", "rows") as report:
-        if manifest is not None:
-            if source or flags["steps"] or flags["formats"] or flags["loader"]:
-                raise UsageError(
-                    "--manifest says what is read and done: leave out the source, steps, formats and loader"
-                )
-            done = reproduce(Path(manifest), None if output is None else Path(output), report, force=flags["force"])
-            output = output or str(Path(manifest) if Path(manifest).is_dir() else Path(manifest).parent)
-        else:
-            if not (source and output):
-                raise UsageError("genreg data prepare SOURCE --steps … -o FOLDER: name the source and the folder")
-            steps = read_calls(flags["steps"], "--steps")
-            forms = [form.lower().removeprefix(".") for form in flags["formats"]] or ["parquet"]
-            order = Order(source, steps, flags["loader"], forms, flags["seed"], flags["strict"])
-            done = prepare(order, Path(output), report, force=flags["force"])
-    if flags["as_json"]:
-        echo_json(done)
-        return
     from genreg_data.told import told
 
+    if manifest is not None and (source or steps or formats or loader):
+        raise UsageError("--manifest says what is read and done: leave out the source, steps, formats and loader")
+    with progress("preparing", "rows") as report:
+        if manifest is not None:
+            done = reproduce(Path(manifest), None if output is None else Path(output), report, force=force)
+            output = output or str(Path(manifest) if Path(manifest).is_dir() else Path(manifest).parent)
+        elif source and output:
+            forms = [form.lower().removeprefix(".") for form in formats] or ["parquet"]
+            order = Order(source, read_calls(steps, "--steps"), loader, forms, seed, strict)
+            done = prepare(order, Path(output), report, force=force)
+        else:
+            raise UsageError("genreg data prepare SOURCE --steps … -o FOLDER: name the source and the folder")
+    if as_json:
+        echo_json(done)
+        return
     click.echo(told(done))
     rows = ", ".join(f"{count:,} {part}" for part, count in done["rows"].items())
     note(f"{'made again' if manifest else 'wrote'} {output} (rows: {rows})")

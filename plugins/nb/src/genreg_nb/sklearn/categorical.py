@@ -10,7 +10,8 @@ from genreg.draft import Array, Seeds
 from genreg.random import Stream, uniform
 from genreg_nb.densities import cumulative
 from genreg_nb.model import draw_levels
-from genreg_nb.sklearn.base import CHUNK, pieces, refuse_not_finite
+from genreg_nb.sklearn.arrays import CHUNK, pieces
+from genreg_nb.sklearn.checks import refuse_not_finite
 from genreg_nb.sklearn.discrete import Discrete, refuse_negative
 
 
@@ -35,15 +36,14 @@ class CategoricalNB(Discrete):
         self.min_categories = min_categories
 
     def _rows(self, X: Any, *, first: bool) -> Array:  # noqa: N803
-        rows = super()._rows(X, first=first)
+        rows = self._numbers(X, first=first)
         refuse_not_finite(rows, "CategoricalNB")
         codes: Array = rows if rows.dtype.kind in "iu" else rows.astype(np.int64)  # cut, as scikit-learn does
         refuse_negative(codes, "CategoricalNB")
         return codes
 
     def _start(self, rows: Array) -> None:
-        super()._start(rows)
-        del self.feature_count_
+        self._start_classes()
         self.category_count_ = [np.zeros((len(self.classes_), 0)) for _ in range(rows.shape[1])]
         self.n_categories_ = self._least_categories(rows.shape[1])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,13 @@ from genreg.draft import Array, Seeds
 from genreg.random import Stream, uniform
 from genreg_nb.counts import MOST_AT_ONCE, Counted, Totals, draw_counts, shares
 from genreg_nb.kernels import LEAST
-from genreg_nb.sklearn.base import Classifier, hot, is_sparse, pieces, refuse_not_finite
+from genreg_nb.sklearn.arrays import ArrayClassifier, hot, pieces
+from genreg_nb.sklearn.checks import is_sparse, refuse_not_finite
 
 LEAST_ALPHA = 1e-10
 
 
-class Discrete(Classifier):
+class Discrete(ArrayClassifier):
     """A classifier of counts: a prior that is counted, uniform or given, and pseudo-counts alpha."""
 
     alpha: Any
@@ -24,10 +26,14 @@ class Discrete(Classifier):
     class_prior: Any
     force_alpha: bool
     class_count_: Array
-    feature_count_: Array
     feature_log_prob_: Any
 
-    def _start(self, rows: Any) -> None:
+    @abstractmethod
+    def _smooth(self, alpha: Any) -> None:
+        """Set ``feature_log_prob_`` from the counts, with pseudo-counts ``alpha``: a number, or an array [d]."""
+
+    def _start_classes(self) -> None:
+        """Check the prior, and set the count of each class to 0."""
         if self.class_prior is not None:
             prior = np.asarray(self.class_prior, np.float64)
             if prior.shape != self.classes_.shape:
@@ -36,10 +42,10 @@ class Discrete(Classifier):
                 wrong = prior[~((prior >= 0) & (prior <= 1))][0]
                 raise ValueError(f"class_prior holds {wrong:g}: a probability lies between 0 and 1")
         self.class_count_ = np.zeros(len(self.classes_))
-        self.feature_count_ = np.zeros((len(self.classes_), rows.shape[1]))
 
     def _read(self) -> None:
-        self._smooth(self._check_alpha())
+        self._alpha = self._checked_alpha()
+        self._smooth(self._alpha)
         with np.errstate(divide="ignore"):  # a class without rows is impossible
             if self.class_prior is not None:
                 self.class_log_prior_ = np.log(np.asarray(self.class_prior, np.float64))
@@ -51,10 +57,8 @@ class Discrete(Classifier):
     def _log_prior(self) -> Array:
         return self.class_log_prior_
 
-    def _smooth(self, alpha: Any) -> None:
-        raise NotImplementedError
-
-    def _check_alpha(self) -> Any:
+    def _checked_alpha(self) -> Any:
+        """``alpha`` as a float, or as float64 [d]; at least LEAST_ALPHA where ``force_alpha`` is off."""
         alpha = np.asarray(self.alpha, np.float64)
         if alpha.ndim and alpha.shape != (self.n_features_in_,):
             raise ValueError(
@@ -69,22 +73,22 @@ class Discrete(Classifier):
             warnings.warn(
                 f"alpha too small will result in numeric errors, setting alpha = {LEAST_ALPHA:.1e}. "
                 "Use `force_alpha=True` to keep alpha unchanged.",
-                stacklevel=4,
+                stacklevel=5,  # the caller of fit or partial_fit
             )
             alpha = np.maximum(alpha, LEAST_ALPHA)
         return alpha if alpha.ndim else float(alpha)
 
-    def _sums(self, rows: Any, codes: Array, weights: Array | None) -> Array:
-        """The weighted sum of each column in each class: [C, d]."""
-        classes = len(self.classes_)
-        if is_sparse(rows):
-            return _sparse_sums(rows, codes, weights, classes)
-        total = np.zeros((classes, rows.shape[1]))
-        dtype = np.float32 if rows.dtype == bool and weights is None else np.float64  # ones of a chunk: exact in both
-        for at, x in pieces(rows, max(64, MOST_AT_ONCE // rows.shape[1])):
-            one_hot = hot(codes[at], None if weights is None else weights[at], classes, dtype)
-            total += one_hot.T @ x.astype(dtype, copy=False)
-        return total
+
+def class_sums(rows: Any, codes: Array, weights: Array | None, classes: int) -> Array:
+    """The weighted sum of each column in each class, of rows [n, d], dense or CSR: float64 [C, d]."""
+    if is_sparse(rows):
+        return _sparse_sums(rows, codes, weights, classes)
+    total = np.zeros((classes, rows.shape[1]))
+    dtype = np.float32 if rows.dtype == bool and weights is None else np.float64  # ones of a chunk: exact in both
+    for at, x in pieces(rows, max(64, MOST_AT_ONCE // rows.shape[1])):
+        one_hot = hot(codes[at], None if weights is None else weights[at], classes, dtype)
+        total += one_hot.T @ x.astype(dtype, copy=False)
+    return total
 
 
 def _sparse_sums(rows: Any, codes: Array, weights: Array | None, classes: int) -> Array:
@@ -129,7 +133,7 @@ class MultinomialNB(Discrete):
         self.class_prior = class_prior
 
     def _rows(self, X: Any, *, first: bool) -> Any:  # noqa: N803
-        rows = super()._rows(X, first=first)
+        rows = self._numbers(X, first=first)
         refuse_negative(rows, "MultinomialNB")
         data = rows.data if is_sparse(rows) else rows
         if data.size and not data.max() < np.inf:
@@ -137,11 +141,12 @@ class MultinomialNB(Discrete):
         return rows
 
     def _start(self, rows: Any) -> None:
-        super()._start(rows)
+        self._start_classes()
+        self.feature_count_ = np.zeros((len(self.classes_), rows.shape[1]))
         self._totals: Totals | None = Totals(np.zeros(0), np.zeros((len(self.classes_), 0)))
 
     def _count(self, rows: Any, codes: Array, weights: Array | None) -> None:
-        self.feature_count_ += self._sums(rows, codes, weights)
+        self.feature_count_ += class_sums(rows, codes, weights, len(self.classes_))
         self.class_count_ += np.bincount(codes, weights, minlength=len(self.classes_))
         totals = np.asarray(rows @ np.ones(rows.shape[1])) if is_sparse(rows) else rows.sum(1, dtype=np.float64)
         if self._totals is not None:
@@ -165,7 +170,7 @@ class MultinomialNB(Discrete):
                 "these rows are not counts but fractions, so no row total can be drawn: fit counts to sample"
             )
         counted = Counted(self.feature_count_, np.zeros(len(codes)), self._totals)
-        return draw_counts(shares(counted, self._check_alpha()), codes, seeds).T.astype(np.int64)
+        return draw_counts(shares(counted, self._alpha), codes, seeds).T.astype(np.int64)
 
 
 def histogram(totals: Array, codes: Array, weights: Array | None, classes: int) -> Totals | None:
@@ -203,7 +208,7 @@ class BernoulliNB(Discrete):
         self.class_prior = class_prior
 
     def _rows(self, X: Any, *, first: bool) -> Any:  # noqa: N803
-        rows = super()._rows(X, first=first)
+        rows = self._numbers(X, first=first)
         data = rows.data if is_sparse(rows) else rows
         refuse_not_finite(data, "BernoulliNB")
         if self.binarize is None:
@@ -218,8 +223,12 @@ class BernoulliNB(Discrete):
         ones.data = (rows.data > self.binarize).astype(np.float64)
         return ones
 
+    def _start(self, rows: Any) -> None:
+        self._start_classes()
+        self.feature_count_ = np.zeros((len(self.classes_), rows.shape[1]))
+
     def _count(self, rows: Any, codes: Array, weights: Array | None) -> None:
-        self.feature_count_ += self._sums(rows, codes, weights)
+        self.feature_count_ += class_sums(rows, codes, weights, len(self.classes_))
         self.class_count_ += np.bincount(codes, weights, minlength=len(self.classes_))
 
     def _smooth(self, alpha: Any) -> None:

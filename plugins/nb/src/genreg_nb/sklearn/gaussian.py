@@ -9,17 +9,22 @@ import numpy as np
 from genreg.draft import Array, Seeds
 from genreg.random import Stream, normal
 from genreg_nb.kernels import Moments, Quadratic, moments, ratio, shift_of
-from genreg_nb.sklearn.base import CHUNK, Classifier, checked_priors, hot, pieces, refuse_not_finite
+from genreg_nb.sklearn.arrays import CHUNK, ArrayClassifier, hot, pieces
+from genreg_nb.sklearn.checks import checked_priors, refuse_not_finite
 
 LEAST_VAR = 1e-300  # of a column that is constant in a class, with var_smoothing 0: its inverse is still a number
 
 
-class GaussianNB(Classifier):
+class GaussianNB(ArrayClassifier):
     """Gaussian naive Bayes, as scikit-learn's: ``epsilon_``, a share of the largest variance, is added to each."""
 
     def __init__(self, *, priors: Any = None, var_smoothing: float = 1e-9) -> None:
         self.priors = priors
         self.var_smoothing = var_smoothing
+
+    def _rows(self, X: Any, *, first: bool) -> Array:  # noqa: N803
+        numbers: Array = self._numbers(X, first=first)
+        return numbers
 
     def _start(self, rows: Array) -> None:
         if not self.var_smoothing >= 0:

@@ -14,7 +14,9 @@ from genreg.errors import GenregError, did_you_mean
 from genreg_nb.config import Config, columns, described
 from genreg_nb.densities import densities, log_constants, log_joint
 from genreg_nb.model import NaiveBayes
-from genreg_nb.sklearn.base import CHUNK, Classifier, encoded
+from genreg_nb.sklearn.arrays import CHUNK
+from genreg_nb.sklearn.base import Classifier
+from genreg_nb.sklearn.checks import encoded
 from genreg_nb.statistics import Statistics, cells, measure, nothing
 
 LABEL = "__class__"
@@ -58,6 +60,7 @@ class MixedNB(Classifier):
         return batch
 
     def _remember(self, X: Any, batch: Batch) -> None:  # noqa: N803
+        """Note form, names and kinds of the columns, and which are categories; raises ValueError."""
         if not batch.num_columns or not batch.num_rows:
             raise ValueError("MixedNB takes a table with at least one row and one column")
         arrow = isinstance(X, (pa.Table, pa.RecordBatch))
@@ -135,9 +138,6 @@ class MixedNB(Classifier):
         self._model = NaiveBayes(self._config, densities(self._config, self._statistics))
         self.class_count_ = self._statistics.classes
         self.class_prior_ = np.exp(self._model.density.log_prior)
-
-    def _log_prior(self) -> Array:
-        return self._model.density.log_prior
 
     def _joint(self, rows: Batch) -> Array:
         coded = self._coded(rows, None)
