@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
 from genreg.draft import Array, Batch, Draft, Seeds
-from genreg.errors import CheckpointError, UsageError
-from genreg.images import images
-from genreg.random import Stream, categorical, normal
+from genreg.errors import CheckpointError
+from genreg.random import Stream, normal
 from genreg_gan.config import Config
 from genreg_gan.dcgan import DcganDiscriminator, DcganGenerator
 from genreg_gan.networks import (
@@ -29,17 +27,14 @@ from genreg_gan.networks import (
     bounded,
 )
 from genreg_gan.objectives import soft_clip
-from genreg_torch.devices import device_of, exact
-from genreg_torch.labeled import columns
-from genreg_torch.pixels import labels, log_classes, quantized
+from genreg_torch.devices import CPU, device_of, exact
+from genreg_torch.pixels import as_pixels, drawn_labels, given_labels, picture_batch, row_parts
 from genreg_torch.weights import load_into
 
 if TYPE_CHECKING:
     from genreg.checkpoint import Weights
     from genreg_torch.settings import TorchOptions
 
-CPU = torch.device("cpu")
-ROWS = 512  # rows that pass through the network together
 GENERATORS = {"mlp": MlpGenerator, "conv": ConvGenerator, "dcgan": DcganGenerator}
 DISCRIMINATORS = {"mlp": MlpDiscriminator, "conv": ConvDiscriminator, "dcgan": DcganDiscriminator}
 
@@ -74,12 +69,7 @@ class ImageGan:
 
     def propose(self, seeds: Seeds, given: Batch, /) -> Draft:
         """z of each seed; the class that is given, else one drawn as often as training had it."""
-        y = labels(given, self.config.label, self.config.classes)
-        if self.config.classes and (y == self.config.classes).any():
-            there = ", ".join(map(str, self.config.values))
-            raise UsageError(f"label: a value that training did not see; there are: {there}")
-        if (y < 0).any():
-            y = np.where(y < 0, categorical(seeds, log_classes(self.config), stream=Stream.PATH), y)
+        y = drawn_labels(given_labels(given, self.config), seeds, self.config)
         z = normal(seeds, (self.config.latents,), stream=Stream.PRIOR, dtype=np.float32)
         context = {"label": y} if self.config.label else {}
         return Draft(z, seeds, ("latent",), np.zeros(self.config.latents, np.float32), context=context)
@@ -88,13 +78,9 @@ class ImageGan:
         """Pictures uint8 [h, w, c], and the class that they were made for."""
         y = draft.context.get("label", np.zeros(len(draft), np.int64))
         out = np.empty((len(draft), *self.config.shape), np.uint8)
-        for start in range(0, len(draft), ROWS):
-            at = slice(start, start + ROWS)
+        for at in row_parts(len(draft)):
             out[at] = self.pixels(draft.values[at], y[at])
-        made: list[Any] = [images(out)]
-        if self.config.label is not None:
-            made.append(pa.array(y.astype(np.int32)))
-        return pa.RecordBatch.from_arrays(made, schema=columns(self.config))
+        return picture_batch(self.config, out, y)
 
     def pixels(self, z: Array, y: Array) -> Array:
         """G(z, y) at its levels: z [n, latents], y [n] to uint8 [n, h, w, c]."""
@@ -102,9 +88,7 @@ class ImageGan:
         latents = torch.from_numpy(np.ascontiguousarray(z, np.float32)).to(self.device, weight.dtype)
         with exact():
             f: Tensor = self.generator(latents, torch.from_numpy(np.asarray(y, np.int64)).to(self.device))
-            x = quantized(soft_clip((f.float() + 1) / 2).clamp(0, 1), self.config.levels)
-            grey = (x * 255).round().to(torch.uint8)
-        return grey.permute(0, 2, 3, 1).cpu().numpy()
+            return as_pixels(soft_clip((f.float() + 1) / 2).clamp(0, 1), self.config.levels)
 
 
 def load(config: Config, options: TorchOptions, weights: Weights | None) -> ImageGan:
