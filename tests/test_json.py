@@ -52,14 +52,14 @@ def compare(value: Any, shape: dict[str, str]) -> None:
 
 
 @pytest.fixture
-def desk(tmp_path, monkeypatch, process) -> Path:
+def desk(tmp_path, monkeypatch, genreg) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     shutil.copytree(NB / "nb-iris", "folder")
     user = tmp_path / "config" / "genreg" / "registry.yaml"
     user.parent.mkdir(parents=True)
     user.write_text("version: 1\nmodels: {mine: {family: nb, makes: table, summary: x}}\n")
-    assert process("run", "nb-iris", "-n", "40", "--seed", "1", "-o", "x.csv").code == 0
+    assert genreg("run", "nb-iris", "-n", "40", "--seed", "1", "-o", "x.csv").code == 0
     return tmp_path
 
 
