@@ -154,7 +154,8 @@ def test_a_registry_may_not_say_anything_else_under_check(genreg, registry_file)
 
 
 def pytest_run(folder, *arguments):
-    command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", *arguments]
+    other = ["-p", "no:cacheprovider", "-p", "no:hypothesispytest"]  # the latter takes longer than all checks
+    command = [sys.executable, "-m", "pytest", "-q", "-rA", *other, *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
 
