@@ -6,5 +6,3 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "torch" / "tests"))
-
-from small_pictures import one_thread  # noqa: F401 - a fixture, from where the line above leads

@@ -7,10 +7,6 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from small_pictures import one_thread  # noqa: F401 - a fixture, from the file beside this one
-
 
 @pytest.fixture(scope="session")
 def toys():

@@ -1,28 +1,14 @@
-"""What the tests of families of pictures share: small pictures as a table, and one thread, which is enough for them.
-
-A plugin's ``conftest.py`` puts this folder on ``sys.path``, and imports the fixture.
-"""
+"""What the tests of families of pictures share: small pictures as a table, seeds, and how far pictures are apart."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
 import pyarrow as pa
-import pytest
-import torch
 
 from genreg.data import noted
 from genreg.images import images
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # the networks of tests are too small for more
-    yield
-    torch.set_num_threads(before)
 
 
 @cache
