@@ -39,11 +39,10 @@ def _no_user_registry(monkeypatch, tmp_path_factory):
 
 
 def start(*arguments: object, env: dict[str, str] | None = None, **popen: object) -> subprocess.Popen[bytes]:
-    """The command line as a process of its own, in which Ctrl-C works also where the tests run in the background."""
+    """The command line as a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "genreg", *map(str, arguments)],
         env={**os.environ, **(env or {})},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **popen},
     )
 

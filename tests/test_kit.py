@@ -1,6 +1,7 @@
 """The conformance kit: a right toy passes every check, and one that is wrong in one way fails that check alone."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -156,7 +157,8 @@ def test_a_registry_may_not_say_anything_else_under_check(genreg, registry_file)
 def pytest_run(folder, *arguments):
     other = ["-p", "no:cacheprovider", "-p", "no:hypothesispytest"]  # the latter takes longer than all checks
     command = [sys.executable, "-m", "pytest", "-q", "-rA", *other, *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    own = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+    done = subprocess.run(command, cwd=folder, env=own, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
 
 

@@ -324,9 +324,7 @@ def test_kill_9_at_random_points_and_each_answer_is_paid_for_once(server, tmp_pa
 def test_ctrl_c_waits_for_what_is_paid_for(server, tmp_path, main):
     server.state.delay = 0.5
     command = [sys.executable, "-m", "genreg", "run", "openai-text", "Hi", "-n", "50", "--seed", "1", "-o", "out.csv"]
-    child = subprocess.Popen(
-        command, cwd=tmp_path, stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
-    )
+    child = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE)
     while len(server.log) < 4:
         time.sleep(0.01)
     child.send_signal(signal.SIGINT)
