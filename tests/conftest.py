@@ -53,7 +53,7 @@ def process() -> Callable[..., Outcome]:
 
     def run(*arguments: object, stdin: str = "", **popen: object) -> Outcome:
         child = start(*arguments, **{"stdin": subprocess.PIPE, **popen})
-        out, err = child.communicate(stdin.encode(), timeout=60)
+        out, err = child.communicate(stdin.encode(), timeout=300)
         return Outcome(child.returncode, (out or b"").decode(), (err or b"").decode())
 
     return run
@@ -110,6 +110,17 @@ def distribution(tmp_path, monkeypatch) -> Iterator[Callable[..., SimpleNamespac
     for name in set(sys.modules) - before:
         if str(site) in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]
+
+
+@pytest.fixture
+def flowers_and_answers(distribution) -> SimpleNamespace:
+    """The toys as an installed plugin with two models: flowers, which are images, and answers, which stream."""
+    return distribution(
+        "genreg-toys",
+        "from tests.toys import *\nfrom tests.toys import genreg_models\n",
+        registry="version: 1\nmodels:\n  flowers: {family: petals, makes: image, summary: Flowers}\n"
+        "  answers: {family: oracle, makes: text, summary: Answers}\n",
+    )
 
 
 @pytest.fixture(scope="module")
