@@ -18,6 +18,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -142,6 +143,10 @@ class Windows:
         """The row with which a window begins."""
         return min(self.start + number * self.size, self.stop)
 
+    def count(self, numbers: Iterable[int]) -> int:
+        """The rows of these windows together."""
+        return sum(self.first(number + 1) - self.first(number) for number in numbers)
+
     def finished(self) -> dict[int, Path]:
         """The windows that are whole, by number; what is torn or half written is removed."""
         found: dict[int, Path] = {}
@@ -247,7 +252,7 @@ def kept(windows: Windows, out: str) -> Iterator[None]:
 
 def _left(windows: Windows) -> str:
     folder = windows.folder
-    rows = sum(windows.first(number + 1) - windows.first(number) for number in windows.finished())
+    rows = windows.count(windows.finished())
     if not rows and not any((folder / JOURNAL).iterdir()):
         shutil.rmtree(folder, ignore_errors=True)
         return "nothing was finished, and nothing is left half written"
@@ -260,12 +265,6 @@ def stretches(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
     >>> list(stretches([0, 1, 4]))
     [(0, 1), (4, 4)]
     """
-    first = last = -1
-    for number in numbers:
-        if first >= 0 and number != last + 1:
-            yield first, last
-        if first < 0 or number != last + 1:
-            first = number
-        last = number
-    if first >= 0:
-        yield first, last
+    for _, run in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):  # which rise together
+        found = [number for _, number in run]
+        yield found[0], found[-1]
