@@ -24,7 +24,7 @@ from genreg.images import WIDEST_SHOWN, as_pillow, contact_sheet, each_image, en
 from genreg.loading import open_source
 from genreg.options import bind, build, of_function, of_model, parse_call
 from genreg.plugins import Components, load_plugins
-from genreg.preprocess import Chain, restore_chain
+from genreg.preprocess import restore_chain
 from genreg.recipe import MOST_SAMPLES
 from genreg.registry import Entry, Registry, read_registries, user_file
 from genreg.scoring import Scorer
@@ -135,11 +135,10 @@ class LoadedModel:
 
     def scorer(self, data: Any, *, key: str | None = None, loader: str | None = None, seed: int = 0) -> Scorer:
         """The same, batch by batch."""
-        source = (
-            open_source(data, self.components.loaders, loader)
-            if isinstance(data, (str, Path))
-            else Source.of(as_table(data, "data takes a table or a file"))
-        )
+        if isinstance(data, (str, Path)):
+            source = open_source(data, self.components.loaders, loader)
+        else:
+            source = Source.of(as_table(data, "data takes a table or a file"))
         by = named_by(self.form.schema)
         if by in source.schema.names:
             source, key = as_sequences(source, self.form.schema), key or by
@@ -217,9 +216,8 @@ def load(
     chosen = {**(entry.defaults.get("options", {}) if entry else {}), **(options or {})}
     loaded_options = build(family.options, chosen, "--option ", lambda name: home(name, family, config, components))
     tensors = saved.weights.under(checkpoints.CHAIN_PREFIX) if saved and saved.weights else {}
-    chain = (
-        restore_chain(saved.chain, tensors, lambda step: components.find("preprocessors", step)) if saved else Chain()
-    )
+    written = saved.chain if saved else []
+    chain = restore_chain(written, tensors, lambda step: components.find("preprocessors", step))
     columns = family.columns(config)
     form = Form(saved.schema if saved and not foreign else columns, columns, family.conditions(config), chain)
     model = family.load(config, loaded_options, saved.weights if saved else None)
@@ -235,13 +233,12 @@ def locate(name: str, registry: Registry, *, offline: bool = False) -> tuple[str
         entry = registry.entry(name)
         if not entry.weights:
             return name, entry, None
-        mend: dict[str, Any] = {}
+        mend, base = "install the package again", Path(entry.origin).parent
         if entry.weights.startswith("hf://"):
-            mend = {"mend": f"genreg pull {name}"}
+            mend = f"genreg pull {name}"
         elif entry.origin == user_file():
-            mend = {"mend": f"genreg add {name} {shlex.quote(entry.weights)} --force names it as it is now"}
-        files: dict[str, Any] = {"base": Path(entry.origin).parent, "files": entry.files, "offline": offline}
-        return name, entry, resolve(entry.weights, **files, **mend)
+            mend = f"genreg add {name} {shlex.quote(entry.weights)} --force names it as it is now"
+        return name, entry, resolve(entry.weights, base=base, files=entry.files, mend=mend, offline=offline)
     if name.startswith("hf://"):
         from genreg.fetch import fetch
 

@@ -53,10 +53,7 @@ def _dictionaries(schema: pa.Schema) -> list[str]:
 def _decoded(batches: Iterable[Batch], schema: pa.Schema) -> Iterator[Batch]:
     for batch in batches:
         columns: list[Any] = [c.dictionary_decode() if isinstance(c, pa.DictionaryArray) else c for c in batch.columns]
-        columns = [
-            column if column.type == field.type else column.cast(field.type)
-            for column, field in zip(columns, schema, strict=True)
-        ]
+        columns = [c if c.type == kind else c.cast(kind) for c, kind in zip(columns, schema.types, strict=True)]
         yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genreg.draft import Array, Batch
-from genreg.errors import DataError, UsageError
+from genreg.errors import DataError, UsageError, did_you_mean
 
 Part: TypeAlias = Literal["all", "train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
@@ -81,12 +81,6 @@ class Source:
                 yield batch.slice(max(start, 0))
             start -= batch.num_rows
 
-    @property
-    def _at_hand(self) -> pa.Table:
-        if self.table is None:
-            raise AssertionError("only a source over a table can be shuffled: spool it first")
-        return self.table
-
     def order(self, seed: int) -> npt.NDArray[np.int64]:
         """The row numbers in the order that ``batches`` yields them when shuffled: int64 [rows]."""
         buffers = [np.concatenate([np.arange(at, at + n) for at, n in spans])[i] for spans, i in self._buffers(seed)]
@@ -94,8 +88,8 @@ class Source:
 
     def _buffers(self, seed: int) -> Iterator[tuple[list[tuple[int, int]], npt.NDArray[np.int64]]]:
         """What a shuffle mixes at a time: blocks of rows as (start, count), and the order of their rows."""
-        table = self._at_hand
-        rows = table.num_rows
+        assert self.table is not None, "only a source over a table can be shuffled: spool it first"
+        table, rows = self.table, self.table.num_rows
         block = rows_within(table, HELD // BUFFER, BLOCK)
         blocks = shuffled(-(-rows // block), seed, step=0).tolist()
         for buffer, at in enumerate(range(0, len(blocks), BUFFER)):
@@ -103,7 +97,7 @@ class Source:
             yield spans, shuffled(sum(count for _, count in spans), seed, step=buffer + 1)
 
     def _shuffled(self, size: int, seed: int, start: int) -> Iterator[Batch]:
-        table = self._at_hand
+        table: Any = self.table
         left: list[pa.Table] = []
         for spans, order in self._buffers(seed):
             if start >= len(order):
@@ -265,8 +259,6 @@ def named_with_role(schema: pa.Schema, role: str) -> str | None:
 
 def require_columns(schema: pa.Schema, names: Sequence[str], option: str) -> None:
     """Raise DataError where a column that ``option`` names is not there."""
-    from genreg.errors import did_you_mean
-
     for name in names:
         if name not in schema.names:
             raise DataError(f"{option} {name}: the data has no column {name}{did_you_mean(name, schema.names)}")

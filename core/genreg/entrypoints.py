@@ -114,8 +114,6 @@ def _with_siblings(plugins: str, dist: str) -> list[str]:
             listed = re.search(r"^dependencies = \[(.*?)\]", file.read(), re.DOTALL | re.MULTILINE)
     except OSError:
         listed = None
-    needed = re.findall(r'"(genreg-[a-z-]+)', listed[1]) if listed else []
-    siblings = [
-        os.path.join(plugins, name.removeprefix("genreg-")) for name in needed if name not in ("genreg-core", dist)
-    ]
-    return [*(path for path in siblings if os.path.isdir(path)), folder]
+    needed = re.findall(r'"genreg-([a-z-]+)', listed[1]) if listed else []
+    siblings = [os.path.join(plugins, name) for name in needed]  # there is none for the core
+    return [*(path for path in siblings if os.path.isdir(path) and path != folder), folder]

@@ -118,17 +118,11 @@ def _fitting(model: LoadedModel) -> list[str]:
 
 
 def _fits(sampler: Sampler, draft: Any) -> bool:
-    knobs = {
-        option.name: "0" if option.type is str else 0
-        for option in of_function(sampler.edit)
-        if option.default is MISSING
-    }
+    needed = [option for option in of_function(sampler.edit) if option.default is MISSING]
     try:
-        sampler.edit(draft, **knobs)
-    except Unsupported:
-        return False
-    except UsageError:
-        return True  # the geometry fits; the knobs are only a probe
+        sampler.edit(draft, **{option.name: "0" if option.type is str else 0 for option in needed})
+    except UsageError as error:
+        return not isinstance(error, Unsupported)  # the geometry fits; the knobs are only a probe
     return True
 
 

@@ -158,11 +158,8 @@ def as_pillow(image: Array) -> Any:
     from PIL import Image
 
     array = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
-    if (
-        array.dtype != np.uint8
-        or (array.ndim != 2 and not (array.ndim == 3 and array.shape[2] in MODES))
-        or not array.size
-    ):
+    shaped = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in MODES)
+    if array.dtype != np.uint8 or not shaped or not array.size:
         raise UsageError(f"an image is uint8 [h, w, c] with 1, 3 or 4 channels, not {image.dtype} {list(image.shape)}")
     return Image.fromarray(np.ascontiguousarray(array))
 
@@ -344,10 +341,7 @@ def write_animation(batches: Iterable[Batch], schema: pa.Schema, path: Path, /) 
 
 
 def _gathered(batches: Iterable[Batch], schema: pa.Schema, path: Path) -> tuple[list[Array | None], bytes | None]:
-    """All images, None where one is missing, and the bytes of a single encoded one.
-
-    Raises DataError for more than one file should hold.
-    """
+    """All images, None where one is missing, and the bytes of a single encoded one; raises DataError for too many."""
     name = _only_image_column(schema, path.suffix)
     found: list[Array | None] = []
     data, total = None, 0
@@ -475,11 +469,9 @@ def _only_image_column(schema: pa.Schema, where: str) -> str:
     names = image_columns(schema)
     if len(names) == 1:
         return names[0]
-    there = ", ".join(f"{field.name} ({field.type})" for field in schema)
-    found = (
-        f"here are {', '.join(names)}: write .npz or .parquet" if names else f"here are {there}: write .csv or .parquet"
-    )
-    raise DataError(f"{where} takes one column of images, and {found}")
+    there = ", ".join(names or (f"{field.name} ({field.type})" for field in schema))
+    way = "write .npz or .parquet" if names else "write .csv or .parquet"
+    raise DataError(f"{where} takes one column of images, and here are {there}: {way}")
 
 
 def embedded_recipe(path: Path) -> str | None:

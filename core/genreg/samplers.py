@@ -55,10 +55,8 @@ def interpolate(draft: Draft, *, steps: int = 8, arc: bool = False, loop: bool =
     if draft.center is None:
         raise Unsupported("interpolate averages samples, and those of this draft cannot be averaged")
     if len(draft) < 2:
-        raise UsageError(
-            f"interpolate walks between samples, and there is {'only one' if len(draft) else 'none'}: ask for -n 2 or "
-            "more"
-        )
+        there = "only one" if len(draft) else "none"
+        raise UsageError(f"interpolate walks between samples, and there is {there}: ask for -n 2 or more")
     if steps < 1:
         raise UsageError(f"interpolate: steps={steps} must be 1 or more")
     if arc and smooth:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from genreg.cli.common import echo_json
@@ -55,8 +53,7 @@ def _draw(row: dict[str, object], verbose: bool) -> None:
     if row.get("cause"):
         click.echo(f"  cause: {row['cause']}")
         if verbose:
-            click.echo(
-                "".join(f"    {line}\n" for line in str(row["traceback"]).splitlines()), nl=False, file=sys.stdout
-            )
+            for line in str(row["traceback"]).splitlines():
+                click.echo(f"    {line}")
     if row.get("install"):
         click.echo(f"  {row['summary']}\n  {row['install']}")
