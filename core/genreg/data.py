@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from decimal import Decimal
@@ -134,21 +135,16 @@ def spool(source: Source, folder: Path, name: str = "rows", *, above: int | None
     held: list[Batch] = []
     size, writer = 0, None
     path, unfinished = folder / f"{name}.arrow", folder / f"{name}.arrow.part"
-    try:
+    with ExitStack() as opened:
         for batch in source.scan():
             held.append(batch)
             size += batch.nbytes
             if size > (SPOOL_ABOVE if above is None else above):
-                writer = writer or pa.ipc.new_file(str(unfinished), source.schema)
-                for ready in held:
-                    writer.write_batch(ready)
+                writer = writer or opened.enter_context(pa.ipc.new_file(str(unfinished), source.schema))
+                writer.write_table(pa.Table.from_batches(held, source.schema))
                 held, size = [], 0
         if writer is not None:
-            for ready in held:
-                writer.write_batch(ready)
-    finally:
-        if writer is not None:
-            writer.close()
+            writer.write_table(pa.Table.from_batches(held, source.schema))
     if writer is None:
         return Source.of(pa.Table.from_batches(held, source.schema), source.part)
     unfinished.replace(path)  # a new file: what an earlier source has mapped stays as it is
@@ -272,11 +268,9 @@ def conform(batch: Batch, schema: pa.Schema) -> Batch:
 
     A column that is missing is null. Float columns are rounded to their noted decimals.
     """
+    there = dict(zip(batch.schema.names, batch.columns, strict=True))
     columns = [
-        conform_column(batch.column(field.name), field)
-        if field.name in batch.schema.names
-        else pa.nulls(batch.num_rows, field.type)
-        for field in schema
+        conform_column(there[f.name], f) if f.name in there else pa.nulls(batch.num_rows, f.type) for f in schema
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema) if len(schema) else no_columns(batch.num_rows)
 

@@ -11,7 +11,6 @@ from genreg.checkpoint import files_of
 from genreg.draft import Describing, Drawing
 from genreg.errors import NotFound, Unsupported, UsageError, did_you_mean
 from genreg.files import new_file, refuse_existing
-from genreg.form import given_names
 from genreg.generate import propose
 from genreg.images import embedded_recipe
 from genreg.options import MISSING, of_function, of_model
@@ -75,28 +74,18 @@ def _of_model(model: LoadedModel) -> dict[str, Any]:
         facts["inside"] = model.model.describe().splitlines()
     if saved:
         size = sum(path.stat().st_size for _, path in files_of(saved.folder))
-        facts |= {
-            "folder": str(saved.folder),
-            "bytes": size,
-            "sha256": saved.digest(),
-            "training": dict(saved.training),
-        }
-        facts["maps"] = [step.name for step in model.form.chain.steps]
+        facts |= {"folder": str(saved.folder), "bytes": size, "sha256": saved.digest()}
+        facts |= {"training": dict(saved.training), "maps": [step.name for step in model.form.chain.steps]}
     if entry:
-        facts |= {
-            "weights": entry.weights,
-            "license": entry.license,
-            "defaults": dict(entry.defaults),
-            "registry": entry.origin,
-        }
+        facts |= {"weights": entry.weights, "license": entry.license}
+        facts |= {"defaults": dict(entry.defaults), "registry": entry.origin}
     return facts
 
 
 def _conditions(model: LoadedModel) -> list[dict[str, Any]]:
     rows = []
-    for name, field, condition in zip(
-        given_names(model.form.conditions), model.form.given, model.form.conditions, strict=True
-    ):
+    for field, condition in zip(model.form.given, model.form.conditions, strict=True):
+        name = field.name
         row: dict[str, Any] = {"name": name, "type": str(field.type), "help": condition.help}
         if condition.name not in (name, name.removeprefix("@")):
             row["also"] = condition.name

@@ -80,11 +80,9 @@ def pixels(column: Any, *, size: int | tuple[int, int] | None = None, channels: 
         whole: Any = column.combine_chunks() if hasattr(column, "chunks") else column
         return np.asarray(whole.to_numpy_ndarray())
     found = [_brought(array, size, channels) for array in each_image(column, size=size, channels=channels)]
-    shapes = sorted({array.shape for array in found})
-    if len(shapes) > 1:
-        raise DataError(
-            f"the images have the shapes {list(shapes[0])} and {list(shapes[1])}: give one size and channels"
-        )
+    if len(shapes := sorted({array.shape for array in found})) > 1:
+        first, second = map(list, shapes[:2])
+        raise DataError(f"the images have the shapes {first} and {second}: give one size and channels")
     return np.stack(found) if found else np.empty((0, 0, 0, channels or 1), np.uint8)
 
 
@@ -216,9 +214,8 @@ def media_of(data: bytes, name: str = "the image") -> str:
 def _reader(data: bytes, name: str) -> Any:
     reader = next((reader for magic, reader in _readers().items() if data.startswith(magic)), None)
     if reader is None:
-        raise DataError(
-            f"{name}: {'no bytes' if not data else 'no image that genreg reads'} (PNG, JPEG, WebP, BMP, GIF)"
-        )
+        what = "no image that genreg reads" if data else "no bytes"
+        raise DataError(f"{name}: {what} (PNG, JPEG, WebP, BMP, GIF)")
     return reader
 
 
@@ -445,10 +442,8 @@ def write_npz(batches: Iterable[Batch], schema: pa.Schema, path: Path, /) -> Non
 
 
 def _write_npy(file: Any, name: str, column: Any, *, image: bool) -> None:
-    if column.null_count and not pa.types.is_floating(column.type):
-        raise DataError(
-            f"column {name} has {column.null_count:,} missing cells, which .npz cannot hold: write .parquet"
-        )
+    if (missing := column.null_count) and not pa.types.is_floating(column.type):
+        raise DataError(f"column {name} has {missing:,} missing cells, which .npz cannot hold: write .parquet")
     if not image:
         array = column.to_numpy()
         np.lib.format.write_array(file, array.astype(str) if array.dtype == object else array, allow_pickle=False)

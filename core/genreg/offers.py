@@ -26,9 +26,8 @@ def offers(components: Components, dist: str) -> dict[str, dict[str, Any]]:
     """
     statuses = [status for status in components.statuses if status.point.dist == dist]
     if not statuses or any(status.cause for status in statuses):
-        raise PluginError(
-            f"{dist} is {'broken: ' + statuses[0].cause if statuses else 'not installed'}; see genreg plugins"
-        )
+        why = f"broken: {statuses[0].cause}" if statuses else "not installed"
+        raise PluginError(f"{dist} is {why}; see genreg plugins")
     mine = {key for key, owner in components.owners.items() if owner == dist}
     found: dict[str, dict[str, Any]] = {"families": {}, "samplers": {}, "loaders": {}, "preprocessors": {}}
     for name, family in components.families.items():

@@ -140,9 +140,8 @@ def bind(
     known = {option.name: option for option in options}
     for name, value in given.items():
         if name not in known:
-            raise UsageError(
-                f"{where}{name}={value}: {elsewhere(name) or 'there is no ' + name + did_you_mean(name, known)}"
-            )
+            told = elsewhere(name) or f"there is no {name}{did_you_mean(name, known)}"
+            raise UsageError(f"{where}{name}={value}: {told}")
     for option in options:
         if option.default is MISSING and option.name not in given:
             raise UsageError(f"{where.rstrip(': ')}: {option.name}=… is needed ({option.type_name})")

@@ -105,7 +105,7 @@ def _merge(registry: Registry, path: str, dist: str | None) -> None:
         offered = registry.offers["families"].get(entry["family"], {}).get("plugin")
         provider = dist or offered or _knows(registry, entry["family"])
         there = provider is None or provider in registry.installed
-        about = {"origin": path, "plugin": provider, "installed": there, "overrides": replaced}
+        about: dict[str, Any] = {"origin": path, "plugin": provider, "installed": there, "overrides": replaced}
         registry.entries[name] = Entry(name, **about, **entry)
 
 
