@@ -26,6 +26,7 @@ EXACT_SHARES_BELOW = 100_000  # rows: below, parts follow from the rank of the h
 SPOOL_ABOVE = 1 << 28  # bytes of rows held in memory; what is larger lies in a file and is mapped
 BLOCK = 4096  # rows that a shuffle moves together, or fewer where they are large
 BUFFER = 16  # blocks that a shuffle mixes
+UNSPOOLED = "only a source over a table can be shuffled: spool it first"
 HELD = 1 << 28  # bytes that a shuffle or a scan holds at a time
 
 
@@ -89,7 +90,7 @@ class Source:
 
     def _buffers(self, seed: int) -> Iterator[tuple[list[tuple[int, int]], npt.NDArray[np.int64]]]:
         """What a shuffle mixes at a time: blocks of rows as (start, count), and the order of their rows."""
-        assert self.table is not None, "only a source over a table can be shuffled: spool it first"
+        assert self.table is not None, UNSPOOLED
         table, rows = self.table, self.table.num_rows
         block = rows_within(table, HELD // BUFFER, BLOCK)
         blocks = shuffled(-(-rows // block), seed, step=0).tolist()
@@ -98,21 +99,17 @@ class Source:
             yield spans, shuffled(sum(count for _, count in spans), seed, step=buffer + 1)
 
     def _shuffled(self, size: int, seed: int, start: int) -> Iterator[Batch]:
-        table: Any = self.table
-        left: list[pa.Table] = []
-        for spans, order in self._buffers(seed):
-            if start >= len(order):
-                start -= len(order)
-                continue
-            mixed = pa.concat_tables([table.slice(*span) for span in spans]).take(order[start:])
-            start, left = 0, [*left, mixed]
-            ready = pa.concat_tables(left)
-            whole = ready.num_rows - ready.num_rows % size
-            for begin in range(0, whole, size):
-                yield single_batch(ready.slice(begin, size))
-            left = [ready.slice(whole)]
-        if left and left[0].num_rows:
-            yield single_batch(left[0])
+        assert self.table is not None, UNSPOOLED
+        table = self.table
+
+        def mixed(skipped: int) -> Iterator[Batch]:
+            for spans, order in self._buffers(seed):
+                if skipped < len(order):
+                    blocks = pa.concat_tables([table.slice(*span) for span in spans])
+                    yield from blocks.take(order[skipped:]).to_batches()
+                skipped = max(skipped - len(order), 0)
+
+        return resized(mixed(start), table.schema, size)
 
 
 def shuffled(count: int, seed: int, *, step: int) -> npt.NDArray[np.int64]:
