@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -131,8 +132,5 @@ def _overlaid(made: Any, seen: Any, want: pa.DataType) -> Any:
         if given is None:
             merged.append(own)
             continue
-        own = own or []
-        longer = max(len(own), len(given))
-        pairs = zip([*given, *[None] * (longer - len(given))], [*own, *[None] * (longer - len(own))], strict=True)
-        merged.append([b if a is None else a for a, b in pairs])
+        merged.append([b if a is None else a for a, b in zip_longest(given, own or [])])
     return pa.array(merged, want)

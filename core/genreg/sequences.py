@@ -82,12 +82,10 @@ def _codes(table: pa.Table, by: str) -> npt.NDArray[np.int64]:
         raise DataError(f"--sequence-by {by}: {rows}, so nobody knows which sequence it belongs to")
     if pa.types.is_nested(column.type) or isinstance(column.type, pa.BaseExtensionType):
         raise DataError(f"--sequence-by {by}: the column holds {column.type}, which names no sequence")
-    found: Any = column.combine_chunks()
-    found = found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
-    found = found if pa.types.is_dictionary(found.type) else found.dictionary_encode()
-    values = found.indices.to_numpy(zero_copy_only=False)
-    _, first, codes = np.unique(values, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[codes.reshape(-1)].astype(np.int64)
+    kind: Any = column.type
+    values: Any = column.cast(kind.value_type) if pa.types.is_dictionary(kind) else column
+    found = values.combine_chunks().dictionary_encode()
+    return np.asarray(found.indices, np.int64)
 
 
 def _refuse_varying(table: pa.Table, name: str, by: str, codes: Array, first: Array) -> None:
