@@ -23,6 +23,7 @@ from genreg.given import Given, as_table, read_given
 from genreg.images import WIDEST_SHOWN, as_pillow, contact_sheet, each_image, encode, image_columns, thumbnail
 from genreg.loading import open_source
 from genreg.options import bind, build, of_function, of_model, parse_call
+from genreg.outputs import as_html, as_text, write
 from genreg.plugins import Components, load_plugins
 from genreg.preprocess import restore_chain
 from genreg.recipe import MOST_SAMPLES
@@ -47,7 +48,6 @@ class Samples:
 
     def save(self, path: str | Path, *, force: bool = False) -> None:
         """Write the rows by the suffix of ``path`` (``/``: a folder of images); raises UsageError where it is there."""
-        from genreg.outputs import write
 
         own = self.seeds if len(self.seeds) == len(self) else None
         names = np.arange(len(self)) if own is None else own
@@ -72,7 +72,6 @@ class Samples:
             raise UsageError("to_pandas needs pandas: pip install pandas") from None
 
     def _repr_html_(self) -> str:
-        from genreg.outputs import as_html
 
         return as_html(self.table)
 
@@ -83,7 +82,6 @@ class Samples:
         return encode(contact_sheet([None if one is None else thumbnail(one, WIDEST_SHOWN) for one in first]))
 
     def __repr__(self) -> str:
-        from genreg.outputs import as_text
 
         return as_text(self.table.slice(0, 20)) + ("" if len(self) <= 20 else f"\n… {len(self):,} rows")
 

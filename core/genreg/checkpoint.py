@@ -45,9 +45,8 @@ class Weights:
         """Read and check the header of a safetensors file, or those of an index's shards; raises CheckpointError."""
         if path.name.endswith(INDEX):
             shards = {name: path.with_name(shard) for name, shard in shards_of(path).items()}
-            header = {
-                name: spec for shard in sorted(set(shards.values())) for name, spec in cls.open(shard).header.items()
-            }
+            opened = map(cls.open, sorted(set(shards.values())))
+            header = {name: spec for one in opened for name, spec in one.header.items()}
             if header.keys() != shards.keys():
                 wrong = sorted(header.keys() ^ shards.keys())
                 raise CheckpointError(f"{path} and its shards differ in {', '.join(wrong[:8])}")

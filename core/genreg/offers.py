@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import yaml
 
 from genreg.checkpoint import CONFIG, WEIGHTS
 from genreg.cli import load_verb
@@ -67,7 +68,6 @@ def _verbs(group: click.Group) -> dict[str, click.Command]:
 
 def with_offers(text: str, offered: dict[str, dict[str, Any]]) -> str:
     """A registry file's text with its last part replaced by what the hooks offer now."""
-    import yaml
 
     own = text.partition(MARK)[0].rstrip("\n") + "\n"
     dumped = yaml.safe_dump(offered, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
@@ -88,8 +88,6 @@ def pin_files(registry: Path, name: str, folder: Path) -> None:
 
     The part above the offers is rewritten, without its comments.
     """
-    import yaml
-
     head, mark, rest = registry.read_text("utf-8").partition(MARK)
     content = yaml.safe_load(head)
     content["models"][name]["files"] = {

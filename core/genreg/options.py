@@ -38,12 +38,9 @@ class Option:
 
 def of_function(function: Callable[..., Any]) -> list[Option]:
     """The keyword-only parameters of a function as options."""
-    hints = get_type_hints(function)
-    return [
-        Option(name, hints.get(name, str), parameter.default)
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    ]
+    hints, parameters = get_type_hints(function), inspect.signature(function).parameters.values()
+    own = [one for one in parameters if one.kind is one.KEYWORD_ONLY]
+    return [Option(one.name, hints.get(one.name, str), one.default) for one in own]
 
 
 def of_model(model: type[BaseModel]) -> list[Option]:

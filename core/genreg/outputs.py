@@ -78,10 +78,8 @@ def as_text(table: pa.Table) -> str:
     """Rows as aligned text: columns as wide as their cells, wide characters counted as two, null as ``-``."""
     if not table.num_columns:
         return ""
-    rows = [
-        list(table.schema.names),
-        *_rows(table, shown, each_image, lambda image: "<image {1} x {0}>".format(*image.shape)),
-    ]
+    cells = _rows(table, shown, each_image, lambda image: "<image {1} x {0}>".format(*image.shape))
+    rows = [(*table.schema.names,), *cells]
     widths = [max(width(row[at]) for row in rows) for at in range(table.num_columns)]
     numeric = [pa.types.is_integer(field.type) or pa.types.is_floating(field.type) for field in table.schema]
     lines = ([padded(*cell) for cell in zip(row, widths, numeric, strict=True)] for row in rows)

@@ -157,11 +157,9 @@ def spread(batches: Iterable[Batch], schema: pa.Schema, names: Array) -> Iterato
             raise PluginError("the model made lists of unequal length in one row, which a long table cannot hold")
         row = pa.array(np.repeat(np.arange(batch.num_rows), lengths[0] if lengths else 1))
         columns: list[Any] = []
-        cells: Any
         for field in long:
             if field.name in lists:
-                cells = batch.column(field.name)
-                columns.append(cells.flatten())
+                columns.append(pc.list_flatten(batch.column(field.name)))
             elif field.name == by and by not in batch.schema.names:
                 columns.append(pa.array(own).cast(field.type).take(row))
             else:

@@ -135,12 +135,10 @@ def prepare(
     mapped, chain, schema = _through_steps(chosen, calls, components)
     if roles.weight:
         schema = schema.remove(schema.get_field_index(roles.weight))  # which is not sampled
+    rounded = {part: round(share, 6) for part, share in shares.items()}
     record = {
         "seed": seed,
-        "split": {
-            "shares": {part: round(share, 6) for part, share in shares.items()},
-            "by": roles.group or roles.key or "row",
-        },
+        "split": {"shares": rounded, "by": roles.group or roles.key or "row"},
         "preprocess": calls,
         **({"weight": roles.weight} if roles.weight else {}),
     }
@@ -292,11 +290,8 @@ def split_parts(
     counts = {part: int((parts == at).sum()) for at, part in enumerate(PARTS)}
     if not counts["train"]:
         raise DataError(f"none of the {source.rows} rows falls into the training part: give it a larger --split share")
-    return {
-        part: spool(chosen_rows(source, parts == at, part), folder, part)
-        for at, part in enumerate(PARTS)
-        if counts[part]
-    }
+    there = [(at, part) for at, part in enumerate(PARTS) if counts[part]]
+    return {part: spool(chosen_rows(source, parts == at, part), folder, part) for at, part in there}
 
 
 def with_roles(source: Source, columns: Sequence[str], roles: Roles) -> Source:

@@ -130,9 +130,8 @@ def _fail(error: BaseException, message: str, code: int, arguments: list[str], d
     if "--json" in arguments:
         import json
 
-        click.echo(
-            json.dumps({"error": {"kind": type(error).__name__, "message": message}}, ensure_ascii=False), err=True
-        )
+        told = {"error": {"kind": type(error).__name__, "message": message}}
+        click.echo(json.dumps(told, ensure_ascii=False), err=True)
     else:
         click.echo(f"genreg: {message}", err=True)
     sys.exit(code)
