@@ -181,13 +181,12 @@ def read(folder: Path) -> Checkpoint:
     block = read_json(folder / CONFIG).get("genreg")
     if not isinstance(block, dict):
         raise CheckpointError(f"{folder / CONFIG} has no genreg block: this is not a checkpoint that genreg wrote")
-    if type(block.get("format")) is not int or block["format"] < 1:
+    version = block.get("format")
+    if type(version) is not int or version < 1:
         raise CheckpointError(f"{folder / CONFIG}: genreg.format must be a whole number from 1 on")
-    if block["format"] > FORMAT:
-        raise CheckpointError(
-            f"{folder} has checkpoint format {block['format']}, and this genreg reads up to {FORMAT}: "
-            "upgrade genreg-core"
-        )
+    if version > FORMAT:
+        told = f"{folder} has checkpoint format {version}, and this genreg reads up to {FORMAT}"
+        raise CheckpointError(f"{told}: upgrade genreg-core")
     wanted = {"family": str, "config": dict, "chain": list, "schema": str, "split": dict, "training": dict}
     for name, kind in wanted.items():
         if not isinstance(block.get(name), kind):

@@ -385,10 +385,9 @@ def row_hashes(batch: Batch, columns: Sequence[str], seed: int) -> npt.NDArray[n
     for name in sorted(columns):
         column = _widened(batch.column(batch.schema.get_field_index(name)))
         if isinstance(column, pa.FixedShapeTensorArray):
-            rows = (row.tobytes() for row in column.drop_null().to_numpy_ndarray())
-            texts.append([next(rows) if there else None for there in column.is_valid().to_pylist()])
-            continue
-        texts.append([None if value is None else canonical(value) for value in column.to_pylist()])
+            texts.append(tensor_bytes(column))
+        else:
+            texts.append([None if value is None else canonical(value) for value in column.to_pylist()])
     prefix = f"{seed}\x1e".encode()
     digests = b"".join(
         hashlib.blake2b(prefix + ascii(row).encode(), digest_size=8).digest() for row in zip(*texts, strict=True)
@@ -411,6 +410,12 @@ def _widened(column: Any) -> Any:
         return column
     text = pc.replace_substring_regex(column.cast(pa.string()), r"(\.\d*[1-9])0+$|\.0+$", r"\1")
     return pc.replace_substring_regex(text, " 00:00:00$", "")  # midnight is the date
+
+
+def tensor_bytes(column: Any) -> list[bytes | None]:
+    """The cells of a column of tensors as bytes."""
+    rows = (row.tobytes() for row in column.drop_null().to_numpy_ndarray())
+    return [next(rows) if there else None for there in column.is_valid().to_pylist()]
 
 
 def canonical(value: Any) -> Any:

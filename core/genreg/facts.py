@@ -16,7 +16,7 @@ from genreg.images import embedded_recipe
 from genreg.options import MISSING, of_function, of_model
 from genreg.plugins import Components, load_plugins
 from genreg.recipe import read_recipe, recipe_path
-from genreg.registry import Registry, read_registries
+from genreg.registry import read_registries
 from genreg.specs import ModelFamily, Sampler, summary
 
 
@@ -36,7 +36,9 @@ def facts_of(what: str, registries: tuple[str, ...] = (), *, offline: bool = Fal
     for kind in ("samplers", "preprocessors", "loaders"):
         if what in getattr(components, kind):
             return _of_function(what, kind, components)
-    raise NotFound(f"there is nothing called {what}{did_you_mean(what, _names(registry, components))}")
+    kinds = (components.families, components.samplers, components.preprocessors, components.loaders)
+    names = [*registry.entries, *(name for kind in kinds for name in kind)]
+    raise NotFound(f"there is nothing called {what}{did_you_mean(what, names)}")
 
 
 def draw_to(
@@ -135,8 +137,3 @@ def _of_function(name: str, kind: str, components: Components) -> dict[str, Any]
     call = getattr(component, function)
     knobs = [option.described() for option in of_function(call)]
     return {kind[:-1]: name, "summary": summary(call), "plugin": components.owners[kind, name], "knobs": knobs}
-
-
-def _names(registry: Registry, components: Components) -> list[str]:
-    kinds = (components.families, components.samplers, components.preprocessors, components.loaders)
-    return [*registry.entries, *(name for kind in kinds for name in kind)]

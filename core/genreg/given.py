@@ -244,7 +244,5 @@ def _cast(column: Any, target: pa.Field[Any], name: str) -> Any:
     try:
         return column.cast(target.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(
-            f"--given: the column {name} is {column.type}, and {target.name} takes {target.type}: {reason}"
-        ) from None
+        told = f"--given: the column {name} is {column.type}, and {target.name} takes {target.type}"
+        raise UsageError(f"{told}: {' '.join(str(error).split())}") from None

@@ -187,9 +187,8 @@ def encoded(value: Any, asked: str = "the image") -> bytes:
     elif isinstance(value, np.ndarray):
         value = encode(value)
     if not isinstance(value, bytes):
-        raise UsageError(
-            f"{asked}: an image is a path, bytes, a Pillow image or a uint8 array, not {type(value).__name__}"
-        )
+        kind = type(value).__name__
+        raise UsageError(f"{asked}: an image is a path, bytes, a Pillow image or a uint8 array, not {kind}")
     decode(value, name=asked)
     return value
 
@@ -253,9 +252,8 @@ def _fitted(image: Any, height: int, width: int, fit: Fit, name: str) -> Any:
     if image.size == (width, height):
         return image
     if fit == "refuse":
-        raise DataError(
-            f"{name}: {image.width} x {image.height} pixels, not {width} x {height}; fit=crop, pad or resize"
-        )
+        own = f"{image.width} x {image.height} pixels"
+        raise DataError(f"{name}: {own}, not {width} x {height}; fit=crop, pad or resize")
     if fit == "resize":
         return image.resize((width, height), Resampling.BICUBIC)
     return (ImageOps.fit if fit == "crop" else ImageOps.pad)(image, (width, height), Resampling.BICUBIC)
