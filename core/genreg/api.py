@@ -269,10 +269,8 @@ def home(control: str, family: ModelFamily, config: Any, components: Components)
         return f"{control} is an option: --option {control}=…"
     if control in {option.name for option in of_model(family.config)}:
         return f"{control} is a setting of training: genreg train {family.name} --set {control}=…"
-    owner = next(
-        (s.name for s in components.samplers.values() if control in {o.name for o in of_function(s.edit)}), None
-    )
-    return f"{control} is a knob of a sampler: --sampler {owner}:{control}=…" if owner else None
+    owners = [s.name for s in components.samplers.values() if control in {o.name for o in of_function(s.edit)}]
+    return f"{control} is a knob of a sampler: --sampler {owners[0]}:{control}=…" if owners else None
 
 
 def draw_seed() -> int:

@@ -47,8 +47,7 @@ def draw_to(
     """Draw a model's insides to an .svg or .png file; raises Unsupported where the family has no drawing."""
     path = Path(output)
     kinds: dict[str, Literal["svg", "png"]] = {".svg": "svg", ".png": "png"}
-    kind = kinds.get(path.suffix.lower())
-    if kind is None:
+    if (kind := kinds.get(path.suffix.lower())) is None:
         raise UsageError(f"{output}: drawings are .svg or .png")
     refuse_existing(path, force=force)
     model = load(what, registries=registries, offline=offline)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import zip_longest
 from typing import Any
 
@@ -40,11 +41,12 @@ class Form:
     conditions: Sequence[Condition] = ()
     chain: Chain = field(default_factory=Chain)
 
-    @property
+    @cached_property
     def given(self) -> pa.Schema:
         """The schema of ``given`` in the user's units."""
-        return pa.schema([data.with_name(n) if data else pa.field(n, c.type) for n, c, data in self._controls()])
+        return pa.schema([data.with_name(n) if data else pa.field(n, c.type) for n, c, data in self._controls])
 
+    @cached_property
     def _controls(self) -> list[tuple[str, Condition, pa.Field[Any] | None]]:
         """Each condition with its column of ``given`` and the field of the data that it is, if it is one."""
         fields: dict[str | None, Any] = {field.name: field for field in self.schema}
@@ -64,7 +66,7 @@ class Form:
         """``given`` as the model sees it: data columns through the maps, every condition in its declared type."""
         fields: list[Any] = []
         columns: list[Any] = []
-        for name, condition, data in self._controls():
+        for name, condition, data in self._controls:
             column, declared = given.column(name), pa.field(name, condition.type)
             nothing = column.null_count == len(column)
             floating = not nothing and pa.types.is_floating(column.type)
@@ -91,7 +93,7 @@ class Form:
                 raise PluginError(f"render left out the column {name}, which the family declares")
         samples = conform(self.chain.undo(conform(rendered, self.columns)), self.schema)
         at = pa.array(rows, pa.int64(), mask=np.asarray(rows) < 0)
-        for name, _, data in self._controls():
+        for name, _, data in self._controls:
             seen = given.column(name)
             if data and seen.null_count < given.num_rows:
                 cells = _overlaid(samples.column(data.name), seen.take(at), data.type)

@@ -208,7 +208,11 @@ def begin(folder: Path, recipe: Recipe, *, resume: bool, force: bool, free: froz
     """
     refuse_unfinished(folder, resume=resume, force=force)
     if resume and folder.exists():
-        _refuse_another(folder, recipe, free)
+        there = read_recipe(folder / RECIPE)
+        if name := there.differs(recipe, free):
+            old, new = (json.dumps(getattr(one, name), ensure_ascii=False, default=str)[:60] for one in (there, recipe))
+            told = f"--resume: {folder} holds another run: its {name} is {old}, and here it is {new}"
+            raise UsageError(f"{told}; ask for the same, or --force starts over")
     else:
         shutil.rmtree(folder, ignore_errors=True)
     try:
@@ -224,16 +228,6 @@ def refuse_unfinished(folder: Path, *, resume: bool, force: bool) -> None:
         raise UsageError(f"{folder} is in the way, and is no unfinished run: move it, or choose another name")
     if folder.exists() and not resume and not force:
         raise UsageError(f"{folder} holds an unfinished run: --resume continues it, --force starts over")
-
-
-def _refuse_another(folder: Path, recipe: Recipe, free: frozenset[str]) -> None:
-    there = read_recipe(folder / RECIPE)
-    if name := there.differs(recipe, free):
-        old, new = (json.dumps(getattr(one, name), ensure_ascii=False, default=str)[:60] for one in (there, recipe))
-        raise UsageError(
-            f"--resume: {folder} holds another run: its {name} is {old}, and here it is {new}; "
-            "ask for the same, or --force starts over"
-        )
 
 
 @contextmanager

@@ -31,14 +31,12 @@ def command(verbose: bool, as_json: bool) -> int:
         rows.append(row)
     for name, known in sorted(registry.plugins.items()):
         if name not in registry.installed:
-            rows.append(
-                {"plugin": name, "status": "not installed", "summary": known["summary"], "install": install_line(name)}
-            )
+            about = {"summary": known["summary"], "install": install_line(name)}
+            rows.append({"plugin": name, "status": "not installed", **about})
     if as_json:
         echo_json(rows)
-    else:
-        for row in rows:
-            _draw(row, verbose)
+    for row in [] if as_json else rows:
+        _draw(row, verbose)
     for problem in registry.problems:
         click.echo(f"genreg: {problem}", err=True)
     return 1 if any(row["status"] == "broken" for row in rows) or registry.problems else 0
