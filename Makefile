@@ -15,7 +15,7 @@ types:
 	mypy $(PACKAGES)
 
 test:
-	pytest
+	pytest -n auto --dist loadfile
 
 slow:
 	pytest -m slow || test $$? -eq 5  # 5: there are none

@@ -39,11 +39,10 @@ def _no_user_registry(monkeypatch, tmp_path_factory):
 
 
 def start(*arguments: object, env: dict[str, str] | None = None, **popen: object) -> subprocess.Popen[bytes]:
-    """The command line as a process of its own, in which Ctrl-C works also where the tests run in the background."""
+    """The command line as a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "genreg", *map(str, arguments)],
         env={**os.environ, **(env or {})},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **popen},
     )
 
@@ -54,7 +53,7 @@ def process() -> Callable[..., Outcome]:
 
     def run(*arguments: object, stdin: str = "", **popen: object) -> Outcome:
         child = start(*arguments, **{"stdin": subprocess.PIPE, **popen})
-        out, err = child.communicate(stdin.encode(), timeout=60)
+        out, err = child.communicate(stdin.encode(), timeout=300)
         return Outcome(child.returncode, (out or b"").decode(), (err or b"").decode())
 
     return run
@@ -111,6 +110,17 @@ def distribution(tmp_path, monkeypatch) -> Iterator[Callable[..., SimpleNamespac
     for name in set(sys.modules) - before:
         if str(site) in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]
+
+
+@pytest.fixture
+def flowers_and_answers(distribution) -> SimpleNamespace:
+    """The toys as an installed plugin with two models: flowers, which are images, and answers, which stream."""
+    return distribution(
+        "genreg-toys",
+        "from tests.toys import *\nfrom tests.toys import genreg_models\n",
+        registry="version: 1\nmodels:\n  flowers: {family: petals, makes: image, summary: Flowers}\n"
+        "  answers: {family: oracle, makes: text, summary: Answers}\n",
+    )
 
 
 @pytest.fixture(scope="module")

@@ -258,12 +258,12 @@ def test_control_c_in_the_middle_of_training_loses_nothing(start, model, tmp_pat
     data = tmp_path / "large.csv"
     data.write_text("x,kind\n" + GOOD.partition("\n")[2] * 40_000)
     child = start("train", "nb", "--data", data, "--label", "kind", "-o", model, "--force")
-    deadline = time.monotonic() + 30
-    while not (tmp_path / "model.part").exists() and time.monotonic() < deadline:
+    while not (tmp_path / "model.part").exists():
+        assert child.poll() is None
         time.sleep(0.01)
     time.sleep(0.1)
     child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=30)
+    out, err = child.communicate(timeout=300)
     assert (child.returncode, out) == (130, b"")
     assert err.decode().lstrip() == "genreg: interrupted; what was finished is kept, and nothing is left half written\n"
     assert {path.name: path.read_bytes() for path in model.iterdir()} == before

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import struct
 import subprocess
 import sys
@@ -784,92 +783,89 @@ def genreg_models():
 
 
 @pytest.fixture
-def run(tmp_path, tmp_path_factory):
+def run(genreg, distribution, tmp_path, monkeypatch):
     """The command line with a plugin of images, in a folder of its own: code, stdout, stderr."""
-    site = tmp_path_factory.mktemp("site")
-    (site / "discs").mkdir()
-    (site / "discs" / "__init__.py").write_text(DISCS)
-    entry = "version: 1\nmodels:\n  discs: {family: discs, makes: image, summary: Discs}\n"
-    (site / "discs" / "registry.yaml").write_text(entry)
-    info = site / "discs-0.1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: discs\nVersion: 0.1\n")
-    (info / "entry_points.txt").write_text("[genreg]\ndiscs = discs\n")
-    env = {**os.environ, "PYTHONPATH": str(site), "XDG_CONFIG_HOME": str(site)}
+    registry = "version: 1\nmodels:\n  discs: {family: discs, makes: image, summary: Discs}\n"
+    made = distribution("genreg-discs", DISCS, registry=registry)
+    monkeypatch.setenv("PYTHONPATH", str(made.site))  # of child processes
+    folder = tmp_path / "desk"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
 
-    def call(*arguments: str) -> tuple[int, bytes, str]:
-        done = subprocess.run([sys.executable, "-m", "genreg", *arguments], cwd=tmp_path, env=env, capture_output=True)
-        return done.returncode, done.stdout, done.stderr.decode()
+    def call(*arguments: str) -> tuple[int, str, str]:
+        done = genreg(*arguments)
+        return done.code, done.out, done.err
 
     return call
 
 
-def test_without_a_name_a_picture_goes_to_name_and_seed_and_its_path_is_printed(run, tmp_path):
-    assert run("run", "discs", "--seed", "7") == (0, b"discs-7.png\n", "")
-    assert run("run", "discs", "--seed", "7", "-n", "4") == (0, b"discs-7-2.png\n", "")
-    assert decode((tmp_path / "discs-7.png").read_bytes()).shape == (28, 28, 1)
-    assert decode((tmp_path / "discs-7-2.png").read_bytes()).shape == (170, 170, 1)
+def test_without_a_name_a_picture_goes_to_name_and_seed_and_its_path_is_printed(run):
+    assert run("run", "discs", "--seed", "7") == (0, "discs-7.png\n", "")
+    assert run("run", "discs", "--seed", "7", "-n", "4") == (0, "discs-7-2.png\n", "")
+    assert decode(Path("discs-7.png").read_bytes()).shape == (28, 28, 1)
+    assert decode(Path("discs-7-2.png").read_bytes()).shape == (170, 170, 1)
     code, out, err = run("run", "discs", "--json")
     told = json.loads(out)
     assert (code, told["output"], told["rows"]) == (0, f"discs-{told['seeds']}.png", 1)
     assert err == f"genreg: seed {told['seeds']}\n"
 
 
-def test_a_picture_alone_is_enough_to_show_and_make_it_again(run, tmp_path):
+def test_a_picture_alone_is_enough_to_show_and_make_it_again(run):
     run("run", "discs", "250", "--seed", "7")
-    (tmp_path / "discs-7.png.recipe.json").unlink()
+    Path("discs-7.png.recipe.json").unlink()
     code, out, _ = run("show", "discs-7.png")
     assert code == 0
-    assert b"model: discs\nseeds: 7\nn: 1\ngiven:\n  values:\n    tone: 250\n" in out
+    assert "model: discs\nseeds: 7\nn: 1\ngiven:\n  values:\n    tone: 250\n" in out
     code, _, err = run("run", "--recipe", "discs-7.png", "-o", "again.png")
     assert (code, err) == (0, "genreg: wrote again.png (1 rows) and again.png.recipe.json\n")
-    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "discs-7.png").read_bytes()
+    assert Path("again.png").read_bytes() == Path("discs-7.png").read_bytes()
 
 
-def test_a_sample_of_a_folder_can_be_made_again_alone(run, tmp_path):
+def test_a_sample_of_a_folder_can_be_made_again_alone(run):
     assert run("run", "discs", "-n", "3", "--seed", "100", "-o", "out/")[0] == 0
-    assert (tmp_path / "out.recipe.json").is_file()
-    assert (tmp_path / "out" / "labels.csv").read_text() == "file,tone\n100.png,200\n101.png,200\n102.png,200\n"
+    assert Path("out.recipe.json").is_file()
+    assert Path("out", "labels.csv").read_text() == "file,tone\n100.png,200\n101.png,200\n102.png,200\n"
     assert run("run", "--recipe", "out/101.png", "-o", "one.png")[0] == 0
-    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "out" / "101.png").read_bytes()
+    assert Path("one.png").read_bytes() == Path("out", "101.png").read_bytes()
     assert run("run", "--recipe", "out/", "-o", "again/")[0] == 0
     for name in ("100.png", "101.png", "102.png", "labels.csv"):
-        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+        assert Path("again", name).read_bytes() == Path("out", name).read_bytes()
     code, _, err = run("run", "discs", "-o", "out/")
     assert (code, err) == (2, "genreg: out/ is there already: choose another name, or --force to replace it\n")
 
 
-def test_frames_that_a_sampler_makes_are_numbered(run, tmp_path):
+def test_frames_that_a_sampler_makes_are_numbered(run):
     assert run("run", "discs", "-n", "2", "--seed", "1", "--sampler", "interpolate:steps=3", "-o", "walk/")[0] == 0
-    names = sorted(file.name for file in (tmp_path / "walk").iterdir())
+    names = sorted(file.name for file in Path("walk").iterdir())
     assert names == [*(f"{frame:06d}.png" for frame in range(4)), "labels.csv"]
 
 
-def test_the_bytes_of_a_picture_go_into_a_pipe_where_asked(run):
-    code, out, err = run("run", "discs", "--seed", "7", "-o", "-")
-    assert (code, err) == (0, "")
+def test_the_bytes_of_a_picture_go_into_a_pipe_where_asked(run, start):
+    child = start("run", "discs", "--seed", "7", "-o", "-")
+    out, err = child.communicate(timeout=60)
+    assert (child.returncode, err) == (0, b"")
     assert decode(out).shape == (28, 28, 1)
 
 
-def test_a_picture_as_condition_is_a_path_and_a_changed_one_is_noticed(run, tmp_path):
-    (tmp_path / "photo.png").write_bytes(encode(np.array([[0, 255]], np.uint8)))
+def test_a_picture_as_condition_is_a_path_and_a_changed_one_is_noticed(run):
+    Path("photo.png").write_bytes(encode(np.array([[0, 255]], np.uint8)))
     assert run("run", "discs", "--given", "like=photo.png", "--seed", "1", "-o", "a.png")[0] == 0
     assert run("run", "--recipe", "a.png", "-o", "b.png")[0] == 0
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    (tmp_path / "photo.png").write_bytes(encode(np.array([[255, 0]], np.uint8)))
+    assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
+    Path("photo.png").write_bytes(encode(np.array([[255, 0]], np.uint8)))
     code, _, err = run("run", "--recipe", "a.png", "-o", "c.png")
     assert (code, err) == (2, "genreg: an image among the conditions has changed since the recipe was written\n")
     code, _, err = run("run", "discs", "--given", "like=none.png")
     assert (code, err) == (2, "genreg: --given like=none.png: none.png cannot be read: no such file or directory\n")
 
 
-def test_images_as_csv_are_refused_with_the_way_out(run, tmp_path):
+def test_images_as_csv_are_refused_with_the_way_out(run):
     code, _, err = run("run", "discs", "--seed", "1", "-o", "a.csv")
     assert code == 2
     assert err.endswith(
         "column image holds images, which CSV cannot hold: write .png, a folder (OUT/), .npz or .parquet\n"
     )
-    assert list(tmp_path.iterdir()) == []
+    assert list(Path().iterdir()) == []
 
 
 def test_importing_the_helpers_imports_no_pillow():

@@ -52,14 +52,14 @@ def compare(value: Any, shape: dict[str, str]) -> None:
 
 
 @pytest.fixture
-def desk(tmp_path, monkeypatch, process) -> Path:
+def desk(tmp_path, monkeypatch, genreg) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     shutil.copytree(NB / "nb-iris", "folder")
     user = tmp_path / "config" / "genreg" / "registry.yaml"
     user.parent.mkdir(parents=True)
     user.write_text("version: 1\nmodels: {mine: {family: nb, makes: table, summary: x}}\n")
-    assert process("run", "nb-iris", "-n", "40", "--seed", "1", "-o", "x.csv").code == 0
+    assert genreg("run", "nb-iris", "-n", "40", "--seed", "1", "-o", "x.csv").code == 0
     return tmp_path
 
 
@@ -196,6 +196,7 @@ def test_a_mistake_is_json_on_stderr(genreg, asked, tmp_path, monkeypatch):
 # ---- pipes and NO_COLOR ----
 
 COLOR = re.compile(r"\x1b\[(\d+;)*(3[0-8]|4[0-8]|9[0-7]|10[0-7])(;\d+)*m")
+COLORFUL = {"FORCE_COLOR": "1", "TTY_COMPATIBLE": "1", "TERM": "xterm-256color"}
 PLAIN = [
     "list",
     "list samplers",
@@ -213,10 +214,19 @@ PLAIN = [
 
 
 @pytest.mark.parametrize("asked", PLAIN)
+def test_files_get_neither_color_nor_progress(genreg, desk, monkeypatch, asked):
+    for name, value in COLORFUL.items():
+        monkeypatch.setenv(name, value)
+    done = genreg(*asked.split())
+    assert done.out + done.err
+    assert not {"\x1b", "\r"} & {*done.out, *done.err}
+
+
+@pytest.mark.parametrize("asked", ["list", "run nb-iris -n 3", f"{TRAIN} -o m", "run zebra"])
 def test_pipes_get_neither_color_nor_progress(process, desk, asked):
-    done = process(*asked.split(), env={"FORCE_COLOR": "1", "TTY_COMPATIBLE": "1", "TERM": "xterm-256color"}, cwd=desk)
-    assert "\x1b" not in done.out + done.err
-    assert "\r" not in done.out + done.err
+    done = process(*asked.split(), env=COLORFUL, cwd=desk)
+    assert done.out + done.err
+    assert not {"\x1b", "\r"} & {*done.out, *done.err}
 
 
 def shown(asked: str, env: dict[str, str]) -> str:

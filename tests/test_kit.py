@@ -1,6 +1,7 @@
 """The conformance kit: a right toy passes every check, and one that is wrong in one way fails that check alone."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -116,7 +117,7 @@ def test_an_expected_failure_of_no_check_is_refused():
         expected_failures(declaring(sum="a slip of the pen"))
 
 
-# ---- as processes ----
+# ---- its two fronts ----
 
 
 @pytest.fixture
@@ -136,26 +137,28 @@ def test_genreg_check_says_what_fails_and_how_to_mend_it(process):
     assert "        to mend it: normalize; sum or integrate over what is null\n" in done.out
 
 
-def test_genreg_check_honours_what_a_registry_declares(process, registry):
-    done = process("check", "lopsided", "--registry", registry, "--json")
+def test_genreg_check_honours_what_a_registry_declares(genreg, registry):
+    done = genreg("check", "lopsided", "--registry", registry, "--json")
     assert done.code == 0, done.out
     results = json.loads(done.out)
     assert [result["check"] for result in results] == NAMES
     assert {result["check"] for result in results if result["status"] == "expected"} == {"log-prob-sum"}
 
 
-def test_a_registry_may_not_say_anything_else_under_check(process, registry_file):
+def test_a_registry_may_not_say_anything_else_under_check(genreg, registry_file):
     path = registry_file(
         "version: 1\nmodels:\n  x:\n    family: weather\n    summary: A toy\n    makes: table\n"
         "    check: {expected: {}}\n"
     )
-    line = process("check", "x", "--registry", path).line
+    line = genreg("check", "x", "--registry", path).line
     assert line == f"{path}, line 7, models.x.check.expected: there is no key expected; did you mean expected_failures?"
 
 
 def pytest_run(folder, *arguments):
-    command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    other = ["-p", "no:cacheprovider", "-p", "no:hypothesispytest"]  # the latter takes longer than all checks
+    command = [sys.executable, "-m", "pytest", "-q", "-rA", *other, *arguments]
+    own = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+    done = subprocess.run(command, cwd=folder, env=own, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
 
 

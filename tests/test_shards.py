@@ -21,13 +21,6 @@ from genreg.workers import fill_with
 
 N = 20_001
 RUN = ("run", "nb-iris", "-n", N, "--seed", "5")
-TOYS = "from tests.toys import *\nfrom tests.toys import genreg_models\n"
-MODELS = """
-version: 1
-models:
-  flowers: {family: petals, makes: image, summary: Flowers}
-  answers: {family: oracle, makes: text, summary: Answers}
-"""
 ECHO = """
 import pyarrow as pa
 from genreg import Draft, ModelFamily, Settings, hookimpl
@@ -80,8 +73,7 @@ def test_shards_of_lines_of_text(genreg, tmp_path, distribution):
 
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
 @pytest.mark.parametrize("sampler", ["truncate:psi=0.5", "interpolate:steps=9", "mix:layers=1-2"])
-def test_shards_of_images_also_where_a_sampler_sees_all(genreg, tmp_path, distribution, suffix, sampler):
-    distribution("genreg-toys", TOYS, registry=MODELS)
+def test_shards_of_images_also_where_a_sampler_sees_all(genreg, tmp_path, flowers_and_answers, suffix, sampler):
     same(genreg, 5, tmp_path, suffix, "run", "flowers", "--given", "label=1", "-n", "12", "--seed", "1", "--sampler", sampler)  # fmt: skip
 
 
@@ -91,8 +83,7 @@ def test_shards_of_conditions_from_a_file(genreg, tmp_path):
     same(genreg, 4, tmp_path, ".csv", "run", "nb-iris", "--given", given, "--key", "name", "-n", "3", "--seed", "7")
 
 
-def test_shards_of_a_stream(genreg, tmp_path, distribution):
-    distribution("genreg-toys", TOYS, registry=MODELS)
+def test_shards_of_a_stream(genreg, tmp_path, flowers_and_answers):
     same(genreg, 3, tmp_path, ".jsonl", "run", "answers", "sun?", "-n", "300", "--seed", "7")
 
 
@@ -193,8 +184,7 @@ def test_three_workers_write_the_file_of_one(genreg, tmp_path, suffix):
     assert len(list(tmp_path.iterdir())) == 4
 
 
-def test_workers_that_would_be_no_help_are_refused(genreg, tmp_path, distribution):
-    distribution("genreg-toys", TOYS, registry=MODELS)
+def test_workers_that_would_be_no_help_are_refused(genreg, tmp_path, flowers_and_answers):
     assert genreg(*RUN, "--workers", "2").line == "--workers 2: the workers fill a file: name one with -o"
     done = genreg("run", "answers", "sun?", "--workers", "2", "-o", tmp_path / "x.csv")
     assert done.line == (

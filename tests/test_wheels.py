@@ -57,11 +57,16 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def alone(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of a new environment in which nothing but the two wheels and what they need is installed."""
     folder = tmp_path_factory.mktemp("alone")
-    python(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
+    python(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
     executable = folder / "venv" / "bin" / "python"
     wheels = [wheel_of(built, name) for name in PROJECTS]  # files: the bare name on the index is a stranger's package
-    python(executable, "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt", *wheels, cwd=folder)
+    pip(executable, "install", "-q", "--no-compile", "-c", ROOT / "constraints.txt", *wheels)
     return executable
+
+
+def pip(executable: Path, *arguments: str | Path) -> str:
+    """What pip prints of another Python's environment, which needs no pip of its own."""
+    return python(sys.executable, "-m", "pip", "--python", executable, *arguments, cwd=executable.parent)
 
 
 def wheel_of(built: Path, name: str) -> Path:
@@ -170,8 +175,8 @@ def test_the_wheels_alone_train(alone: Path, tmp_path: Path) -> None:
     assert len(genreg(alone, "run", "./made", "a", "-n", "2", cwd=tmp_path).splitlines()) == 3
 
 
-def test_the_strangers_package_is_not_there(alone: Path, tmp_path: Path) -> None:
-    names = {row["name"] for row in json.loads(python(alone, "-m", "pip", "list", "--format", "json", cwd=tmp_path))}
+def test_the_strangers_package_is_not_there(alone: Path) -> None:
+    names = {row["name"] for row in json.loads(pip(alone, "list", "--format", "json"))}
     assert {"genreg-core", "genreg-nb"} <= names
     assert "genreg" not in names
     assert not names & {"torch", "pandas", "scikit-learn", "pytest"}

@@ -33,13 +33,6 @@ from genreg.windows import Run, Windows, stretches, window_rows
 
 N = 10_000  # rows of nb-iris: three windows
 RUN = ("run", "nb-iris", "-n", N, "--seed", "5")
-TOYS = "from tests.toys import *\nfrom tests.toys import genreg_models\n"
-MODELS = """
-version: 1
-models:
-  flowers: {family: petals, makes: image, summary: Flowers}
-  answers: {family: oracle, makes: text, summary: Answers}
-"""
 
 
 def part(out: Path) -> Path:
@@ -404,9 +397,8 @@ def test_another_error_is_told_as_it_is_and_what_was_finished_stays(genreg, tmp_
 # ---- rows that come in any order, each once ----
 
 
-def test_an_answer_that_was_kept_is_never_asked_for_again(genreg, tmp_path, monkeypatch, distribution):
+def test_an_answer_that_was_kept_is_never_asked_for_again(genreg, tmp_path, monkeypatch, flowers_and_answers):
     """Of 600 prompts, whose answers cannot be had twice: two windows are kept, and the journal has what came after."""
-    distribution("genreg-toys", TOYS, registry=MODELS)
     out, given, answers = tmp_path / "x.jsonl", tmp_path / "given.csv", Counter[str]()
     given.write_text("prompt\n" + "".join(f"question {row}\n" for row in range(600)))
 
@@ -444,8 +436,7 @@ def test_an_answer_that_was_kept_is_never_asked_for_again(genreg, tmp_path, monk
     assert not part(out).exists()
 
 
-def test_rows_that_are_not_ok_are_counted_over_all_windows(genreg, tmp_path, monkeypatch, distribution):
-    distribution("genreg-toys", TOYS, registry=MODELS)
+def test_rows_that_are_not_ok_are_counted_over_all_windows(genreg, tmp_path, monkeypatch, flowers_and_answers):
     given, out = tmp_path / "given.csv", tmp_path / "x.csv"
     given.write_text("prompt\nboom\n" + "fine\n" * 299)
     with monkeypatch.context() as patch:

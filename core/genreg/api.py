@@ -23,8 +23,9 @@ from genreg.given import Given, as_table, read_given
 from genreg.images import WIDEST_SHOWN, as_pillow, contact_sheet, each_image, encode, image_columns, thumbnail
 from genreg.loading import open_source
 from genreg.options import bind, build, of_function, of_model, parse_call
+from genreg.outputs import as_html, as_text, write
 from genreg.plugins import Components, load_plugins
-from genreg.preprocess import Chain, restore_chain
+from genreg.preprocess import restore_chain
 from genreg.recipe import MOST_SAMPLES
 from genreg.registry import Entry, Registry, read_registries, user_file
 from genreg.scoring import Scorer
@@ -47,7 +48,6 @@ class Samples:
 
     def save(self, path: str | Path, *, force: bool = False) -> None:
         """Write the rows by the suffix of ``path`` (``/``: a folder of images); raises UsageError where it is there."""
-        from genreg.outputs import write
 
         own = self.seeds if len(self.seeds) == len(self) else None
         names = np.arange(len(self)) if own is None else own
@@ -72,7 +72,6 @@ class Samples:
             raise UsageError("to_pandas needs pandas: pip install pandas") from None
 
     def _repr_html_(self) -> str:
-        from genreg.outputs import as_html
 
         return as_html(self.table)
 
@@ -83,7 +82,6 @@ class Samples:
         return encode(contact_sheet([None if one is None else thumbnail(one, WIDEST_SHOWN) for one in first]))
 
     def __repr__(self) -> str:
-        from genreg.outputs import as_text
 
         return as_text(self.table.slice(0, 20)) + ("" if len(self) <= 20 else f"\n… {len(self):,} rows")
 
@@ -135,11 +133,10 @@ class LoadedModel:
 
     def scorer(self, data: Any, *, key: str | None = None, loader: str | None = None, seed: int = 0) -> Scorer:
         """The same, batch by batch."""
-        source = (
-            open_source(data, self.components.loaders, loader)
-            if isinstance(data, (str, Path))
-            else Source.of(as_table(data, "data takes a table or a file"))
-        )
+        if isinstance(data, (str, Path)):
+            source = open_source(data, self.components.loaders, loader)
+        else:
+            source = Source.of(as_table(data, "data takes a table or a file"))
         by = named_by(self.form.schema)
         if by in source.schema.names:
             source, key = as_sequences(source, self.form.schema), key or by
@@ -217,9 +214,8 @@ def load(
     chosen = {**(entry.defaults.get("options", {}) if entry else {}), **(options or {})}
     loaded_options = build(family.options, chosen, "--option ", lambda name: home(name, family, config, components))
     tensors = saved.weights.under(checkpoints.CHAIN_PREFIX) if saved and saved.weights else {}
-    chain = (
-        restore_chain(saved.chain, tensors, lambda step: components.find("preprocessors", step)) if saved else Chain()
-    )
+    written = saved.chain if saved else []
+    chain = restore_chain(written, tensors, lambda step: components.find("preprocessors", step))
     columns = family.columns(config)
     form = Form(saved.schema if saved and not foreign else columns, columns, family.conditions(config), chain)
     model = family.load(config, loaded_options, saved.weights if saved else None)
@@ -235,13 +231,12 @@ def locate(name: str, registry: Registry, *, offline: bool = False) -> tuple[str
         entry = registry.entry(name)
         if not entry.weights:
             return name, entry, None
-        mend: dict[str, Any] = {}
+        mend, base = "install the package again", Path(entry.origin).parent
         if entry.weights.startswith("hf://"):
-            mend = {"mend": f"genreg pull {name}"}
+            mend = f"genreg pull {name}"
         elif entry.origin == user_file():
-            mend = {"mend": f"genreg add {name} {shlex.quote(entry.weights)} --force names it as it is now"}
-        files: dict[str, Any] = {"base": Path(entry.origin).parent, "files": entry.files, "offline": offline}
-        return name, entry, resolve(entry.weights, **files, **mend)
+            mend = f"genreg add {name} {shlex.quote(entry.weights)} --force names it as it is now"
+        return name, entry, resolve(entry.weights, base=base, files=entry.files, mend=mend, offline=offline)
     if name.startswith("hf://"):
         from genreg.fetch import fetch
 
@@ -274,10 +269,8 @@ def home(control: str, family: ModelFamily, config: Any, components: Components)
         return f"{control} is an option: --option {control}=…"
     if control in {option.name for option in of_model(family.config)}:
         return f"{control} is a setting of training: genreg train {family.name} --set {control}=…"
-    owner = next(
-        (s.name for s in components.samplers.values() if control in {o.name for o in of_function(s.edit)}), None
-    )
-    return f"{control} is a knob of a sampler: --sampler {owner}:{control}=…" if owner else None
+    owners = [s.name for s in components.samplers.values() if control in {o.name for o in of_function(s.edit)}]
+    return f"{control} is a knob of a sampler: --sampler {owners[0]}:{control}=…" if owners else None
 
 
 def draw_seed() -> int:

@@ -28,25 +28,23 @@ PIPELINE_TAGS = {
 
 def model_card(name: str, family: ModelFamily, saved: Checkpoint, pictures: Sequence[str] = ()) -> str:
     """Front matter, what it is, how to run it, what it was trained on, what was measured."""
-    record = saved.training
-    tag = PIPELINE_TAGS.get(family.makes)
-    front = [
-        "---",
-        "library_name: genreg",
-        *([f"pipeline_tag: {tag}"] if tag else []),
-        f"tags: [genreg, {family.name}]",
-        "---",
-    ]
+    record, front = saved.training, yaml.safe_dump(_tags(family), sort_keys=False, default_flow_style=None)
     rows = ", ".join(f"{count:,} {part}" for part, count in record["rows"].items())
     metrics = [f"| {key} | {value:.6g} |" for key, value in record["metrics"].items()]
     lines = [
-        *front, "", f"# {name}", "", f"{family.summary}.", "", "```", f"genreg run {name} -n 5", "```", "",
+        f"---\n{front}---", "", f"# {name}", "", f"{family.summary}.", "", "```", f"genreg run {name} -n 5", "```", "",
         *[line for picture in pictures for line in (f"![{picture.partition('.')[0]}]({picture})", "")],
         "## Training", "", f"Data: `{record['data']}`; rows: {rows}; seed {record['seed']}.", "",
         "```json", json.dumps(saved.config, ensure_ascii=False, indent=2), "```", "",
         *(["## Measured", "", "| | |", "|---|---|", *metrics, ""] if metrics else []),
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _tags(family: ModelFamily) -> dict[str, Any]:
+    """What the Hub is told of any model of a family."""
+    tag = PIPELINE_TAGS.get(family.makes)
+    return {"library_name": "genreg", **({"pipeline_tag": tag} if tag else {}), "tags": ["genreg", family.name]}
 
 
 def front_matter(card: str) -> tuple[dict[str, Any], str]:
@@ -67,14 +65,8 @@ def published(card: str, repo: str, model: LoadedModel, told: Mapping[str, Any])
     What the card says already stays, but for what is told now. Raises UsageError where no licence is named.
     """
     front, body = front_matter(card)
-    tag = PIPELINE_TAGS.get(model.family.makes)
     metrics = list(model.checkpoint.training.get("metrics", {})) if model.checkpoint else []
-    known = {
-        "library_name": "genreg",
-        **({"pipeline_tag": tag} if tag else {}),
-        "tags": ["genreg", model.family.name],
-        **({"metrics": metrics} if metrics else {}),
-    }
+    known = _tags(model.family) | ({"metrics": metrics} if metrics else {})
     front = {**known, **front, **{name: value for name, value in told.items() if value}}
     if not front.get("license"):
         raise UsageError("say who may use the model: --license apache-2.0 (or license: in README.md's front matter)")

@@ -45,9 +45,8 @@ class Weights:
         """Read and check the header of a safetensors file, or those of an index's shards; raises CheckpointError."""
         if path.name.endswith(INDEX):
             shards = {name: path.with_name(shard) for name, shard in shards_of(path).items()}
-            header = {
-                name: spec for shard in sorted(set(shards.values())) for name, spec in cls.open(shard).header.items()
-            }
+            opened = map(cls.open, sorted(set(shards.values())))
+            header = {name: spec for one in opened for name, spec in one.header.items()}
             if header.keys() != shards.keys():
                 wrong = sorted(header.keys() ^ shards.keys())
                 raise CheckpointError(f"{path} and its shards differ in {', '.join(wrong[:8])}")
@@ -179,14 +178,15 @@ def read(folder: Path) -> Checkpoint:
     """Read a checkpoint strictly; raises CheckpointError for what is missing, damaged, foreign or too new."""
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: there is no such checkpoint folder")
-    block = _block(folder / CONFIG)
-    if type(block.get("format")) is not int or block["format"] < 1:
+    block = read_json(folder / CONFIG).get("genreg")
+    if not isinstance(block, dict):
+        raise CheckpointError(f"{folder / CONFIG} has no genreg block: this is not a checkpoint that genreg wrote")
+    version = block.get("format")
+    if type(version) is not int or version < 1:
         raise CheckpointError(f"{folder / CONFIG}: genreg.format must be a whole number from 1 on")
-    if block["format"] > FORMAT:
-        raise CheckpointError(
-            f"{folder} has checkpoint format {block['format']}, and this genreg reads up to {FORMAT}: "
-            "upgrade genreg-core"
-        )
+    if version > FORMAT:
+        told = f"{folder} has checkpoint format {version}, and this genreg reads up to {FORMAT}"
+        raise CheckpointError(f"{told}: upgrade genreg-core")
     wanted = {"family": str, "config": dict, "chain": list, "schema": str, "split": dict, "training": dict}
     for name, kind in wanted.items():
         if not isinstance(block.get(name), kind):
@@ -195,17 +195,14 @@ def read(folder: Path) -> Checkpoint:
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(block["schema"], validate=True)))
     except (ValueError, OSError, NotImplementedError) as error:
         raise CheckpointError(f"{folder / CONFIG}: genreg.schema is damaged: {error}") from None
-    found = [folder / name for name in (WEIGHTS, f"model{INDEX}") if (folder / name).is_file()]
     return Checkpoint(
-        folder=folder,
-        family=block["family"],
-        config=block["config"],
-        schema=schema,
-        chain=block["chain"],
-        split=block["split"],
-        training=block["training"],
-        weights=Weights.open(found[0]) if found else None,
+        folder, weights=_weights_in(folder), **{**{name: block[name] for name in wanted}, "schema": schema}
     )
+
+
+def _weights_in(folder: Path) -> Weights | None:
+    found = [folder / name for name in (WEIGHTS, f"model{INDEX}") if (folder / name).is_file()]
+    return Weights.open(found[0]) if found else None
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -221,21 +218,14 @@ def read_json(path: Path) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def _block(path: Path) -> dict[str, Any]:
-    block = read_json(path).get("genreg")
-    if not isinstance(block, dict):
-        raise CheckpointError(f"{path} has no genreg block: this is not a checkpoint that genreg wrote")
-    return block
-
-
 def _spelled(spec: tuple[tuple[int, ...], str]) -> str:
     return f"{spec[1]} {list(spec[0])}"
 
 
 def files_of(folder: Path) -> Iterator[tuple[str, Path]]:
     """The names and paths of a checkpoint's files that are there: config, weights or index and shards, card."""
-    found = [folder / name for name in (WEIGHTS, f"model{INDEX}") if (folder / name).is_file()][:1]
-    for path in (folder / CONFIG, *(Weights.open(found[0]).files if found else ()), folder / CARD):
+    weights = _weights_in(folder)
+    for path in (folder / CONFIG, *(weights.files if weights else ()), folder / CARD):
         if path.is_file():
             yield path.name, path
 

@@ -53,10 +53,7 @@ def _dictionaries(schema: pa.Schema) -> list[str]:
 def _decoded(batches: Iterable[Batch], schema: pa.Schema) -> Iterator[Batch]:
     for batch in batches:
         columns: list[Any] = [c.dictionary_decode() if isinstance(c, pa.DictionaryArray) else c for c in batch.columns]
-        columns = [
-            column if column.type == field.type else column.cast(field.type)
-            for column, field in zip(columns, schema, strict=True)
-        ]
+        columns = [c if c.type == kind else c.cast(kind) for c, kind in zip(columns, schema.types, strict=True)]
         yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
@@ -140,11 +137,9 @@ NOT_ARROW = r"run_end_encoded|_view"  # Arrow holds these, and cannot take rows 
 
 def _refuse_types(schema: pa.Schema, kind: str, refused: str) -> None:
     """Raise DataError for the first column whose type, or one within it, is among the refused."""
-    for entry in schema:
-        if re.search(refused, str(entry.type)):
-            raise DataError(
-                f"column {entry.name} holds {entry.type}, which {kind} cannot hold: cast it to a plain type"
-            )
+    for one in schema:
+        if re.search(refused, str(one.type)):
+            raise DataError(f"column {one.name} holds {one.type}, which {kind} cannot hold: cast it to a plain type")
 
 
 def write_parquet(batches: Iterable[Batch], schema: pa.Schema, path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from decimal import Decimal
@@ -17,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genreg.draft import Array, Batch
-from genreg.errors import DataError, UsageError
+from genreg.errors import DataError, UsageError, did_you_mean
 
 Part: TypeAlias = Literal["all", "train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
@@ -25,6 +26,7 @@ EXACT_SHARES_BELOW = 100_000  # rows: below, parts follow from the rank of the h
 SPOOL_ABOVE = 1 << 28  # bytes of rows held in memory; what is larger lies in a file and is mapped
 BLOCK = 4096  # rows that a shuffle moves together, or fewer where they are large
 BUFFER = 16  # blocks that a shuffle mixes
+UNSPOOLED = "only a source over a table can be shuffled: spool it first"
 HELD = 1 << 28  # bytes that a shuffle or a scan holds at a time
 
 
@@ -81,12 +83,6 @@ class Source:
                 yield batch.slice(max(start, 0))
             start -= batch.num_rows
 
-    @property
-    def _at_hand(self) -> pa.Table:
-        if self.table is None:
-            raise AssertionError("only a source over a table can be shuffled: spool it first")
-        return self.table
-
     def order(self, seed: int) -> npt.NDArray[np.int64]:
         """The row numbers in the order that ``batches`` yields them when shuffled: int64 [rows]."""
         buffers = [np.concatenate([np.arange(at, at + n) for at, n in spans])[i] for spans, i in self._buffers(seed)]
@@ -94,8 +90,8 @@ class Source:
 
     def _buffers(self, seed: int) -> Iterator[tuple[list[tuple[int, int]], npt.NDArray[np.int64]]]:
         """What a shuffle mixes at a time: blocks of rows as (start, count), and the order of their rows."""
-        table = self._at_hand
-        rows = table.num_rows
+        assert self.table is not None, UNSPOOLED
+        table, rows = self.table, self.table.num_rows
         block = rows_within(table, HELD // BUFFER, BLOCK)
         blocks = shuffled(-(-rows // block), seed, step=0).tolist()
         for buffer, at in enumerate(range(0, len(blocks), BUFFER)):
@@ -103,21 +99,17 @@ class Source:
             yield spans, shuffled(sum(count for _, count in spans), seed, step=buffer + 1)
 
     def _shuffled(self, size: int, seed: int, start: int) -> Iterator[Batch]:
-        table = self._at_hand
-        left: list[pa.Table] = []
-        for spans, order in self._buffers(seed):
-            if start >= len(order):
-                start -= len(order)
-                continue
-            mixed = pa.concat_tables([table.slice(*span) for span in spans]).take(order[start:])
-            start, left = 0, [*left, mixed]
-            ready = pa.concat_tables(left)
-            whole = ready.num_rows - ready.num_rows % size
-            for begin in range(0, whole, size):
-                yield single_batch(ready.slice(begin, size))
-            left = [ready.slice(whole)]
-        if left and left[0].num_rows:
-            yield single_batch(left[0])
+        assert self.table is not None, UNSPOOLED
+        table = self.table
+
+        def mixed(skipped: int) -> Iterator[Batch]:
+            for spans, order in self._buffers(seed):
+                if skipped < len(order):
+                    blocks = pa.concat_tables([table.slice(*span) for span in spans])
+                    yield from blocks.take(order[skipped:]).to_batches()
+                skipped = max(skipped - len(order), 0)
+
+        return resized(mixed(start), table.schema, size)
 
 
 def shuffled(count: int, seed: int, *, step: int) -> npt.NDArray[np.int64]:
@@ -140,21 +132,16 @@ def spool(source: Source, folder: Path, name: str = "rows", *, above: int | None
     held: list[Batch] = []
     size, writer = 0, None
     path, unfinished = folder / f"{name}.arrow", folder / f"{name}.arrow.part"
-    try:
+    with ExitStack() as opened:
         for batch in source.scan():
             held.append(batch)
             size += batch.nbytes
             if size > (SPOOL_ABOVE if above is None else above):
-                writer = writer or pa.ipc.new_file(str(unfinished), source.schema)
-                for ready in held:
-                    writer.write_batch(ready)
+                writer = writer or opened.enter_context(pa.ipc.new_file(str(unfinished), source.schema))
+                writer.write_table(pa.Table.from_batches(held, source.schema))
                 held, size = [], 0
         if writer is not None:
-            for ready in held:
-                writer.write_batch(ready)
-    finally:
-        if writer is not None:
-            writer.close()
+            writer.write_table(pa.Table.from_batches(held, source.schema))
     if writer is None:
         return Source.of(pa.Table.from_batches(held, source.schema), source.part)
     unfinished.replace(path)  # a new file: what an earlier source has mapped stays as it is
@@ -265,8 +252,6 @@ def named_with_role(schema: pa.Schema, role: str) -> str | None:
 
 def require_columns(schema: pa.Schema, names: Sequence[str], option: str) -> None:
     """Raise DataError where a column that ``option`` names is not there."""
-    from genreg.errors import did_you_mean
-
     for name in names:
         if name not in schema.names:
             raise DataError(f"{option} {name}: the data has no column {name}{did_you_mean(name, schema.names)}")
@@ -280,11 +265,9 @@ def conform(batch: Batch, schema: pa.Schema) -> Batch:
 
     A column that is missing is null. Float columns are rounded to their noted decimals.
     """
+    there = dict(zip(batch.schema.names, batch.columns, strict=True))
     columns = [
-        conform_column(batch.column(field.name), field)
-        if field.name in batch.schema.names
-        else pa.nulls(batch.num_rows, field.type)
-        for field in schema
+        conform_column(there[f.name], f) if f.name in there else pa.nulls(batch.num_rows, f.type) for f in schema
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema) if len(schema) else no_columns(batch.num_rows)
 
@@ -402,10 +385,9 @@ def row_hashes(batch: Batch, columns: Sequence[str], seed: int) -> npt.NDArray[n
     for name in sorted(columns):
         column = _widened(batch.column(batch.schema.get_field_index(name)))
         if isinstance(column, pa.FixedShapeTensorArray):
-            rows = (row.tobytes() for row in column.drop_null().to_numpy_ndarray())
-            texts.append([next(rows) if there else None for there in column.is_valid().to_pylist()])
-            continue
-        texts.append([None if value is None else canonical(value) for value in column.to_pylist()])
+            texts.append(tensor_bytes(column))
+        else:
+            texts.append([None if value is None else canonical(value) for value in column.to_pylist()])
     prefix = f"{seed}\x1e".encode()
     digests = b"".join(
         hashlib.blake2b(prefix + ascii(row).encode(), digest_size=8).digest() for row in zip(*texts, strict=True)
@@ -428,6 +410,12 @@ def _widened(column: Any) -> Any:
         return column
     text = pc.replace_substring_regex(column.cast(pa.string()), r"(\.\d*[1-9])0+$|\.0+$", r"\1")
     return pc.replace_substring_regex(text, " 00:00:00$", "")  # midnight is the date
+
+
+def tensor_bytes(column: Any) -> list[bytes | None]:
+    """The cells of a column of tensors as bytes."""
+    rows = (row.tobytes() for row in column.drop_null().to_numpy_ndarray())
+    return [next(rows) if there else None for there in column.is_valid().to_pylist()]
 
 
 def canonical(value: Any) -> Any:

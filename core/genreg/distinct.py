@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from genreg.data import canonical, untimed
+from genreg.data import canonical, tensor_bytes, untimed
 from genreg.draft import Batch
 
 Words = npt.NDArray[np.uint64]
@@ -72,9 +72,7 @@ def _absorb(halves: Sequence[Words], column: Any) -> None:
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind):
         return _absorb_text(halves, column.cast(pa.large_binary()), valid)
     if isinstance(column, pa.FixedShapeTensorArray):
-        rows = (row.tobytes() for row in column.drop_null().to_numpy_ndarray())
-        texts = [next(rows) if there else None for there in valid]
-        return _absorb_text(halves, pa.array(texts, pa.large_binary()), valid)
+        return _absorb_text(halves, pa.array(tensor_bytes(column), pa.large_binary()), valid)
     column = untimed(column)
     if pa.types.is_floating(column.type):
         numbers = column.cast(pa.float64()).fill_null(0.0).to_numpy(zero_copy_only=False) + 0.0  # -0 + 0 is 0

@@ -54,11 +54,7 @@ def scan(path: list[str] | None = None) -> list[EntryPoint]:
 
 
 def _read(info: str, dist: str, version: str) -> list[EntryPoint]:
-    try:
-        with open(os.path.join(info, "entry_points.txt"), encoding="utf-8") as file:
-            text = file.read()
-    except (OSError, UnicodeDecodeError):
-        return []
+    text = _text_of(os.path.join(info, "entry_points.txt"))
     if GROUP not in text:
         return []
     group, points = "", []
@@ -69,6 +65,15 @@ def _read(info: str, dist: str, version: str) -> list[EntryPoint]:
             name, _, value = line.partition("=")
             points.append(EntryPoint(group, name.strip(), value.strip(), dist, version, info))
     return points
+
+
+def _text_of(path: str) -> str:
+    """A file's text; empty where it cannot be read."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def package_folder(package: str) -> str | None:
@@ -91,11 +96,7 @@ def install_line(dist: str) -> str:
 
     core = next((point for point in scan() if point.dist == "genreg-core"), None)
     if core is not None:
-        try:
-            with open(os.path.join(core.metadata, "direct_url.json"), encoding="utf-8") as file:
-                url = re.search(r'"url":\s*"file://([^"]+)"', file.read())
-        except OSError:
-            url = None
+        url = re.search(r'"url":\s*"file://([^"]+)"', _text_of(os.path.join(core.metadata, "direct_url.json")))
         folders = _with_siblings(os.path.join(unquote(url[1]), "plugins"), dist) if url else []
         if folders:
             return f"pip install {' '.join(map(shlex.quote, folders))}"
@@ -109,13 +110,8 @@ def _with_siblings(plugins: str, dist: str) -> list[str]:
     folder = os.path.join(plugins, dist.removeprefix("genreg-"))
     if not os.path.isdir(folder):
         return []
-    try:
-        with open(os.path.join(folder, "pyproject.toml"), encoding="utf-8") as file:
-            listed = re.search(r"^dependencies = \[(.*?)\]", file.read(), re.DOTALL | re.MULTILINE)
-    except OSError:
-        listed = None
-    needed = re.findall(r'"(genreg-[a-z-]+)', listed[1]) if listed else []
-    siblings = [
-        os.path.join(plugins, name.removeprefix("genreg-")) for name in needed if name not in ("genreg-core", dist)
-    ]
-    return [*(path for path in siblings if os.path.isdir(path)), folder]
+    project = _text_of(os.path.join(folder, "pyproject.toml"))
+    listed = re.search(r"^dependencies = \[(.*?)\]", project, re.DOTALL | re.MULTILINE)
+    needed = re.findall(r'"genreg-([a-z-]+)', listed[1]) if listed else []
+    siblings = [os.path.join(plugins, name) for name in needed]  # there is none for the core
+    return [*(path for path in siblings if os.path.isdir(path) and path != folder), folder]

@@ -11,13 +11,12 @@ from genreg.checkpoint import files_of
 from genreg.draft import Describing, Drawing
 from genreg.errors import NotFound, Unsupported, UsageError, did_you_mean
 from genreg.files import new_file, refuse_existing
-from genreg.form import given_names
 from genreg.generate import propose
 from genreg.images import embedded_recipe
 from genreg.options import MISSING, of_function, of_model
 from genreg.plugins import Components, load_plugins
 from genreg.recipe import read_recipe, recipe_path
-from genreg.registry import Registry, read_registries
+from genreg.registry import read_registries
 from genreg.specs import ModelFamily, Sampler, summary
 
 
@@ -37,7 +36,9 @@ def facts_of(what: str, registries: tuple[str, ...] = (), *, offline: bool = Fal
     for kind in ("samplers", "preprocessors", "loaders"):
         if what in getattr(components, kind):
             return _of_function(what, kind, components)
-    raise NotFound(f"there is nothing called {what}{did_you_mean(what, _names(registry, components))}")
+    kinds = (components.families, components.samplers, components.preprocessors, components.loaders)
+    names = [*registry.entries, *(name for kind in kinds for name in kind)]
+    raise NotFound(f"there is nothing called {what}{did_you_mean(what, names)}")
 
 
 def draw_to(
@@ -46,8 +47,7 @@ def draw_to(
     """Draw a model's insides to an .svg or .png file; raises Unsupported where the family has no drawing."""
     path = Path(output)
     kinds: dict[str, Literal["svg", "png"]] = {".svg": "svg", ".png": "png"}
-    kind = kinds.get(path.suffix.lower())
-    if kind is None:
+    if (kind := kinds.get(path.suffix.lower())) is None:
         raise UsageError(f"{output}: drawings are .svg or .png")
     refuse_existing(path, force=force)
     model = load(what, registries=registries, offline=offline)
@@ -75,28 +75,18 @@ def _of_model(model: LoadedModel) -> dict[str, Any]:
         facts["inside"] = model.model.describe().splitlines()
     if saved:
         size = sum(path.stat().st_size for _, path in files_of(saved.folder))
-        facts |= {
-            "folder": str(saved.folder),
-            "bytes": size,
-            "sha256": saved.digest(),
-            "training": dict(saved.training),
-        }
-        facts["maps"] = [step.name for step in model.form.chain.steps]
+        facts |= {"folder": str(saved.folder), "bytes": size, "sha256": saved.digest()}
+        facts |= {"training": dict(saved.training), "maps": [step.name for step in model.form.chain.steps]}
     if entry:
-        facts |= {
-            "weights": entry.weights,
-            "license": entry.license,
-            "defaults": dict(entry.defaults),
-            "registry": entry.origin,
-        }
+        facts |= {"weights": entry.weights, "license": entry.license}
+        facts |= {"defaults": dict(entry.defaults), "registry": entry.origin}
     return facts
 
 
 def _conditions(model: LoadedModel) -> list[dict[str, Any]]:
     rows = []
-    for name, field, condition in zip(
-        given_names(model.form.conditions), model.form.given, model.form.conditions, strict=True
-    ):
+    for field, condition in zip(model.form.given, model.form.conditions, strict=True):
+        name = field.name
         row: dict[str, Any] = {"name": name, "type": str(field.type), "help": condition.help}
         if condition.name not in (name, name.removeprefix("@")):
             row["also"] = condition.name
@@ -118,17 +108,11 @@ def _fitting(model: LoadedModel) -> list[str]:
 
 
 def _fits(sampler: Sampler, draft: Any) -> bool:
-    knobs = {
-        option.name: "0" if option.type is str else 0
-        for option in of_function(sampler.edit)
-        if option.default is MISSING
-    }
+    needed = [option for option in of_function(sampler.edit) if option.default is MISSING]
     try:
-        sampler.edit(draft, **knobs)
-    except Unsupported:
-        return False
-    except UsageError:
-        return True  # the geometry fits; the knobs are only a probe
+        sampler.edit(draft, **{option.name: "0" if option.type is str else 0 for option in needed})
+    except UsageError as error:
+        return not isinstance(error, Unsupported)  # the geometry fits; the knobs are only a probe
     return True
 
 
@@ -152,8 +136,3 @@ def _of_function(name: str, kind: str, components: Components) -> dict[str, Any]
     call = getattr(component, function)
     knobs = [option.described() for option in of_function(call)]
     return {kind[:-1]: name, "summary": summary(call), "plugin": components.owners[kind, name], "knobs": knobs}
-
-
-def _names(registry: Registry, components: Components) -> list[str]:
-    kinds = (components.families, components.samplers, components.preprocessors, components.loaders)
-    return [*registry.entries, *(name for kind in kinds for name in kind)]

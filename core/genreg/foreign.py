@@ -25,17 +25,13 @@ def no_folder(path: str, registry: Registry) -> str:
     """Why a file is no model, and the verb that makes a checkpoint of such files, where a plugin has one."""
     suffix = Path(path).suffix.lower()
     why = "a pickle, which can run code when it is opened" if suffix in PICKLES else "a file"
-    verbs = [
-        (plugin, verb)
-        for plugin, known in registry.plugins.items()
-        for verb, suffixes in known.get("converts", {}).items()
-        if suffix in suffixes
-    ]
-    if not verbs:
-        return f"{path} is {why}: a model is a name, or the folder of a checkpoint"
-    plugin, verb = verbs[0]
-    missing = "" if plugin in registry.installed else f", once {plugin} is installed: {install_line(plugin)}"
-    return f"{path} is {why}: genreg {verb} {shlex.quote(path)} -o FOLDER makes a checkpoint of it{missing}"
+    for plugin, known in registry.plugins.items():
+        for verb, suffixes in known.get("converts", {}).items():
+            if suffix in suffixes:
+                way = f"genreg {verb} {shlex.quote(path)} -o FOLDER makes a checkpoint of it"
+                first = "" if plugin in registry.installed else f", once {plugin} is installed: {install_line(plugin)}"
+                return f"{path} is {why}: {way}{first}"
+    return f"{path} is {why}: a model is a name, or the folder of a checkpoint"
 
 
 def adopt(folder: Path, families: Iterable[ModelFamily]) -> Checkpoint:

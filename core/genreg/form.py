@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -39,16 +41,17 @@ class Form:
     conditions: Sequence[Condition] = ()
     chain: Chain = field(default_factory=Chain)
 
-    @property
+    @cached_property
     def given(self) -> pa.Schema:
         """The schema of ``given`` in the user's units."""
-        fields: list[Any] = []
-        for name, condition in zip(given_names(self.conditions), self.conditions, strict=True):
-            if condition.column is not None and condition.column in self.schema.names:
-                fields.append(self.schema.field(condition.column).with_name(name))
-            else:
-                fields.append(pa.field(name, condition.type))
-        return pa.schema(fields)
+        return pa.schema([data.with_name(n) if data else pa.field(n, c.type) for n, c, data in self._controls])
+
+    @cached_property
+    def _controls(self) -> list[tuple[str, Condition, pa.Field[Any] | None]]:
+        """Each condition with its column of ``given`` and the field of the data that it is, if it is one."""
+        fields: dict[str | None, Any] = {field.name: field for field in self.schema}
+        pairs = zip(given_names(self.conditions), self.conditions, strict=True)
+        return [(name, condition, fields.get(condition.column)) for name, condition in pairs]
 
     def outcome(self, streams: bool) -> str | None:
         """The name of the column that says how each row ended, for a family that streams."""
@@ -63,20 +66,17 @@ class Form:
         """``given`` as the model sees it: data columns through the maps, every condition in its declared type."""
         fields: list[Any] = []
         columns: list[Any] = []
-        data, model = set(self.schema.names), set(self.columns.names)
-        for name, condition in zip(given_names(self.conditions), self.conditions, strict=True):
-            column = given.column(name)
+        for name, condition, data in self._controls:
+            column, declared = given.column(name), pa.field(name, condition.type)
             nothing = column.null_count == len(column)
             floating = not nothing and pa.types.is_floating(column.type)
             if floating and not pc.all(pc.is_finite(column), min_count=0).as_py():
                 raise UsageError(f"{name}: NaN and infinity cannot be given; leave out what is not known")
-            declared = pa.field(name, condition.type)
-            if condition.column in data:
-                if not nothing:
-                    one = pa.RecordBatch.from_arrays([column], schema=pa.schema([self.schema.field(condition.column)]))
-                    column = self.chain.apply(one, given=True).column(0)
-                if condition.column in model:
-                    declared = self.columns.field(condition.column).with_name(name)
+            if data and not nothing:
+                one = pa.RecordBatch.from_arrays([column], schema=pa.schema([data]))
+                column = self.chain.apply(one, given=True).column(0)
+            if data and data.name in self.columns.names:
+                declared = self.columns.field(data.name).with_name(name)
             column = untimed(column) if pa.types.is_floating(declared.type) else column
             fields.append(declared)
             kind: Any = declared.type
@@ -93,13 +93,11 @@ class Form:
                 raise PluginError(f"render left out the column {name}, which the family declares")
         samples = conform(self.chain.undo(conform(rendered, self.columns)), self.schema)
         at = pa.array(rows, pa.int64(), mask=np.asarray(rows) < 0)
-        for name, condition in zip(given_names(self.conditions), self.conditions, strict=True):
-            if given.column(name).null_count == given.num_rows:
-                continue
-            if condition.column is not None and condition.column in self.schema.names:
-                target = self.schema.field(condition.column)
-                seen = given.column(name).take(at)
-                samples = with_column(samples, target, _overlaid(samples.column(condition.column), seen, target.type))
+        for name, _, data in self._controls:
+            seen = given.column(name)
+            if data and seen.null_count < given.num_rows:
+                cells = _overlaid(samples.column(data.name), seen.take(at), data.type)
+                samples = with_column(samples, data, cells)
         return samples
 
     def log_prob(self, model: Scoring, batch: Batch, seeds: Seeds) -> Array:
@@ -136,8 +134,5 @@ def _overlaid(made: Any, seen: Any, want: pa.DataType) -> Any:
         if given is None:
             merged.append(own)
             continue
-        own = own or []
-        longer = max(len(own), len(given))
-        pairs = zip([*given, *[None] * (longer - len(given))], [*own, *[None] * (longer - len(own))], strict=True)
-        merged.append([b if a is None else a for a, b in pairs])
+        merged.append([b if a is None else a for a, b in zip_longest(given, own or [])])
     return pa.array(merged, want)

@@ -43,11 +43,8 @@ class Given:
         Raises UsageError where they would take more than MOST_BYTES.
         """
         seeds = self.seeds[start : start + count]
-        at = (
-            np.arange(start, start + len(seeds)) // max(self.copies, 1)
-            if self.from_file
-            else np.zeros(len(seeds), np.int64)
-        )
+        rows = np.arange(start, start + len(seeds)) // max(self.copies, 1)
+        at = rows if self.from_file else np.zeros_like(rows)
         if (size := self.batch.nbytes // max(self.batch.num_rows, 1)) * len(at) > MOST_BYTES:
             way = "ask for fewer at a time, or give smaller images"
             raise UsageError(f"{len(at):,} samples cannot carry {size:,} bytes of conditions each: {way}")
@@ -179,17 +176,12 @@ def _as_sequences(table: Batch, by: str, form: Form, elsewhere: Elsewhere) -> Ba
 
 def resolve_name(form: Form, name: str, asked: str, elsewhere: Elsewhere) -> str:
     """The column of ``given`` that a name means: a data column first, else a condition; ``@name`` is a control."""
-    names = given_names(form.conditions)
-    for column, condition in zip(names, form.conditions, strict=True):
-        if condition.column == name:
-            return column
-    for column, condition in zip(names, form.conditions, strict=True):
-        if name == column or (name == control(condition.name) and condition.column is None):
-            return column
-    for column, condition in zip(names, form.conditions, strict=True):
-        if name == condition.name:
-            return column
-    known = [*names, *(condition.name for condition in form.conditions)]
+    names, own = given_names(form.conditions), [condition.name for condition in form.conditions]
+    controls = [control(c.name) if c.column is None else None for c in form.conditions]
+    for spelled in ([condition.column for condition in form.conditions], names, controls, own):
+        if name in spelled:
+            return names[spelled.index(name)]
+    known = [*names, *own]
     raise UsageError(f"{asked}: {elsewhere(name) or f'there is no condition {name}{did_you_mean(name, known)}'}")
 
 
@@ -252,7 +244,5 @@ def _cast(column: Any, target: pa.Field[Any], name: str) -> Any:
     try:
         return column.cast(target.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(
-            f"--given: the column {name} is {column.type}, and {target.name} takes {target.type}: {reason}"
-        ) from None
+        told = f"--given: the column {name} is {column.type}, and {target.name} takes {target.type}"
+        raise UsageError(f"{told}: {' '.join(str(error).split())}") from None

@@ -80,11 +80,9 @@ def pixels(column: Any, *, size: int | tuple[int, int] | None = None, channels: 
         whole: Any = column.combine_chunks() if hasattr(column, "chunks") else column
         return np.asarray(whole.to_numpy_ndarray())
     found = [_brought(array, size, channels) for array in each_image(column, size=size, channels=channels)]
-    shapes = sorted({array.shape for array in found})
-    if len(shapes) > 1:
-        raise DataError(
-            f"the images have the shapes {list(shapes[0])} and {list(shapes[1])}: give one size and channels"
-        )
+    if len(shapes := sorted({array.shape for array in found})) > 1:
+        first, second = map(list, shapes[:2])
+        raise DataError(f"the images have the shapes {first} and {second}: give one size and channels")
     return np.stack(found) if found else np.empty((0, 0, 0, channels or 1), np.uint8)
 
 
@@ -158,11 +156,8 @@ def as_pillow(image: Array) -> Any:
     from PIL import Image
 
     array = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
-    if (
-        array.dtype != np.uint8
-        or (array.ndim != 2 and not (array.ndim == 3 and array.shape[2] in MODES))
-        or not array.size
-    ):
+    shaped = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in MODES)
+    if array.dtype != np.uint8 or not shaped or not array.size:
         raise UsageError(f"an image is uint8 [h, w, c] with 1, 3 or 4 channels, not {image.dtype} {list(image.shape)}")
     return Image.fromarray(np.ascontiguousarray(array))
 
@@ -192,9 +187,8 @@ def encoded(value: Any, asked: str = "the image") -> bytes:
     elif isinstance(value, np.ndarray):
         value = encode(value)
     if not isinstance(value, bytes):
-        raise UsageError(
-            f"{asked}: an image is a path, bytes, a Pillow image or a uint8 array, not {type(value).__name__}"
-        )
+        kind = type(value).__name__
+        raise UsageError(f"{asked}: an image is a path, bytes, a Pillow image or a uint8 array, not {kind}")
     decode(value, name=asked)
     return value
 
@@ -219,9 +213,8 @@ def media_of(data: bytes, name: str = "the image") -> str:
 def _reader(data: bytes, name: str) -> Any:
     reader = next((reader for magic, reader in _readers().items() if data.startswith(magic)), None)
     if reader is None:
-        raise DataError(
-            f"{name}: {'no bytes' if not data else 'no image that genreg reads'} (PNG, JPEG, WebP, BMP, GIF)"
-        )
+        what = "no image that genreg reads" if data else "no bytes"
+        raise DataError(f"{name}: {what} (PNG, JPEG, WebP, BMP, GIF)")
     return reader
 
 
@@ -259,9 +252,8 @@ def _fitted(image: Any, height: int, width: int, fit: Fit, name: str) -> Any:
     if image.size == (width, height):
         return image
     if fit == "refuse":
-        raise DataError(
-            f"{name}: {image.width} x {image.height} pixels, not {width} x {height}; fit=crop, pad or resize"
-        )
+        own = f"{image.width} x {image.height} pixels"
+        raise DataError(f"{name}: {own}, not {width} x {height}; fit=crop, pad or resize")
     if fit == "resize":
         return image.resize((width, height), Resampling.BICUBIC)
     return (ImageOps.fit if fit == "crop" else ImageOps.pad)(image, (width, height), Resampling.BICUBIC)
@@ -344,10 +336,7 @@ def write_animation(batches: Iterable[Batch], schema: pa.Schema, path: Path, /) 
 
 
 def _gathered(batches: Iterable[Batch], schema: pa.Schema, path: Path) -> tuple[list[Array | None], bytes | None]:
-    """All images, None where one is missing, and the bytes of a single encoded one.
-
-    Raises DataError for more than one file should hold.
-    """
+    """All images, None where one is missing, and the bytes of a single encoded one; raises DataError for too many."""
     name = _only_image_column(schema, path.suffix)
     found: list[Array | None] = []
     data, total = None, 0
@@ -451,10 +440,8 @@ def write_npz(batches: Iterable[Batch], schema: pa.Schema, path: Path, /) -> Non
 
 
 def _write_npy(file: Any, name: str, column: Any, *, image: bool) -> None:
-    if column.null_count and not pa.types.is_floating(column.type):
-        raise DataError(
-            f"column {name} has {column.null_count:,} missing cells, which .npz cannot hold: write .parquet"
-        )
+    if (missing := column.null_count) and not pa.types.is_floating(column.type):
+        raise DataError(f"column {name} has {missing:,} missing cells, which .npz cannot hold: write .parquet")
     if not image:
         array = column.to_numpy()
         np.lib.format.write_array(file, array.astype(str) if array.dtype == object else array, allow_pickle=False)
@@ -475,11 +462,9 @@ def _only_image_column(schema: pa.Schema, where: str) -> str:
     names = image_columns(schema)
     if len(names) == 1:
         return names[0]
-    there = ", ".join(f"{field.name} ({field.type})" for field in schema)
-    found = (
-        f"here are {', '.join(names)}: write .npz or .parquet" if names else f"here are {there}: write .csv or .parquet"
-    )
-    raise DataError(f"{where} takes one column of images, and {found}")
+    there = ", ".join(names or (f"{field.name} ({field.type})" for field in schema))
+    way = "write .npz or .parquet" if names else "write .csv or .parquet"
+    raise DataError(f"{where} takes one column of images, and here are {there}: {way}")
 
 
 def embedded_recipe(path: Path) -> str | None:

@@ -73,11 +73,16 @@ def _of_suffix(path: str | Path, able: Mapping[str, T], what: str) -> T:
             return able[known]
     suffix = "/" if name == "/" else Path(path).suffix.lower()
     asked = "a folder" if suffix == "/" else f"the suffix {suffix}" if suffix else "a name without suffix"
-    plugins = read_registries().plugins if what == "loader" else {}
-    reader = next((plugin for plugin, known in plugins.items() if suffix in known.get("suffixes", [])), None)
+    reader = _installable("suffixes", suffix) if what == "loader" else None
     plain = sorted(known for known in able if not known.endswith((*PACKED,)))
-    way = f"{reader} reads it: {install_line(reader)}" if reader else f"there are: {', '.join(plain)}"
-    raise UsageError(f"{path}: {asked} has no {what}; {way}")
+    raise UsageError(f"{path}: {asked} has no {what}; {reader or 'there are: ' + ', '.join(plain)}")
+
+
+def _installable(what: str, name: str) -> str | None:
+    """Which plugin reads files of a suffix, or references of a scheme, and how it is installed."""
+    plugins = read_registries().plugins
+    reader = next((plugin for plugin, known in plugins.items() if name in known.get(what, [])), None)
+    return f"{reader} reads it: {install_line(reader)}" if reader else None
 
 
 def by_scheme(scheme: str, loaders: Mapping[str, DataLoader]) -> DataLoader:
@@ -85,8 +90,9 @@ def by_scheme(scheme: str, loaders: Mapping[str, DataLoader]) -> DataLoader:
     for loader in loaders.values():
         if scheme in loader.schemes:
             return loader
-    plugins = read_registries().plugins
-    reader = next((plugin for plugin, about in plugins.items() if scheme in about.get("schemes", [])), None)
-    known = [scheme for loader in loaders.values() for scheme in loader.schemes]
-    way = f"; {reader} reads it: {install_line(reader)}" if reader else did_you_mean(scheme, known)
+    known, reader = (
+        [scheme for loader in loaders.values() for scheme in loader.schemes],
+        _installable("schemes", scheme),
+    )
+    way = f"; {reader}" if reader else did_you_mean(scheme, known)
     raise UsageError(f"{scheme}://: there is no loader for {scheme}{way}")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import yaml
 
 from genreg.checkpoint import CONFIG, WEIGHTS
 from genreg.cli import load_verb
@@ -26,9 +27,8 @@ def offers(components: Components, dist: str) -> dict[str, dict[str, Any]]:
     """
     statuses = [status for status in components.statuses if status.point.dist == dist]
     if not statuses or any(status.cause for status in statuses):
-        raise PluginError(
-            f"{dist} is {'broken: ' + statuses[0].cause if statuses else 'not installed'}; see genreg plugins"
-        )
+        why = f"broken: {statuses[0].cause}" if statuses else "not installed"
+        raise PluginError(f"{dist} is {why}; see genreg plugins")
     mine = {key for key, owner in components.owners.items() if owner == dist}
     found: dict[str, dict[str, Any]] = {"families": {}, "samplers": {}, "loaders": {}, "preprocessors": {}}
     for name, family in components.families.items():
@@ -68,7 +68,6 @@ def _verbs(group: click.Group) -> dict[str, click.Command]:
 
 def with_offers(text: str, offered: dict[str, dict[str, Any]]) -> str:
     """A registry file's text with its last part replaced by what the hooks offer now."""
-    import yaml
 
     own = text.partition(MARK)[0].rstrip("\n") + "\n"
     dumped = yaml.safe_dump(offered, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
@@ -89,8 +88,6 @@ def pin_files(registry: Path, name: str, folder: Path) -> None:
 
     The part above the offers is rewritten, without its comments.
     """
-    import yaml
-
     head, mark, rest = registry.read_text("utf-8").partition(MARK)
     content = yaml.safe_load(head)
     content["models"][name]["files"] = {

@@ -38,12 +38,9 @@ class Option:
 
 def of_function(function: Callable[..., Any]) -> list[Option]:
     """The keyword-only parameters of a function as options."""
-    hints = get_type_hints(function)
-    return [
-        Option(name, hints.get(name, str), parameter.default)
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    ]
+    hints, parameters = get_type_hints(function), inspect.signature(function).parameters.values()
+    own = [one for one in parameters if one.kind is one.KEYWORD_ONLY]
+    return [Option(one.name, hints.get(one.name, str), one.default) for one in own]
 
 
 def of_model(model: type[BaseModel]) -> list[Option]:
@@ -140,9 +137,8 @@ def bind(
     known = {option.name: option for option in options}
     for name, value in given.items():
         if name not in known:
-            raise UsageError(
-                f"{where}{name}={value}: {elsewhere(name) or 'there is no ' + name + did_you_mean(name, known)}"
-            )
+            told = elsewhere(name) or f"there is no {name}{did_you_mean(name, known)}"
+            raise UsageError(f"{where}{name}={value}: {told}")
     for option in options:
         if option.default is MISSING and option.name not in given:
             raise UsageError(f"{where.rstrip(': ')}: {option.name}=… is needed ({option.type_name})")

@@ -78,19 +78,12 @@ def as_text(table: pa.Table) -> str:
     """Rows as aligned text: columns as wide as their cells, wide characters counted as two, null as ``-``."""
     if not table.num_columns:
         return ""
-    rows = [
-        list(table.schema.names),
-        *_rows(table, shown, each_image, lambda image: "<image {1} x {0}>".format(*image.shape)),
-    ]
+    cells = _rows(table, shown, each_image, lambda image: "<image {1} x {0}>".format(*image.shape))
+    rows = [(*table.schema.names,), *cells]
     widths = [max(width(row[at]) for row in rows) for at in range(table.num_columns)]
     numeric = [pa.types.is_integer(field.type) or pa.types.is_floating(field.type) for field in table.schema]
-    return "\n".join(
-        "  ".join(
-            " " * (w - width(cell)) + cell if right else padded(cell, w)
-            for cell, w, right in zip(row, widths, numeric, strict=True)
-        ).rstrip()
-        for row in rows
-    )
+    lines = ([padded(*cell) for cell in zip(row, widths, numeric, strict=True)] for row in rows)
+    return "\n".join("  ".join(line).rstrip() for line in lines)
 
 
 def as_html(table: pa.Table, most: int = 20) -> str:

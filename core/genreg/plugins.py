@@ -67,11 +67,8 @@ def load_plugins(points: Iterable[EntryPoint] | None = None) -> Components:
             with redirect_stdout(sys.stderr):  # what a plugin prints must not end up among the results
                 offers = _offers(point, components)
         except (Exception, SystemExit) as error:  # a plugin may raise anything, and must stop nobody else
-            cause = (
-                f"{type(error).__name__}: {error}"
-                if not isinstance(error, pluggy.PluginValidationError)
-                else str(error)
-            )
+            told = isinstance(error, pluggy.PluginValidationError)  # by pluggy, in a sentence
+            cause = str(error) if told else f"{type(error).__name__}: {error}"
             components.statuses.append(Status(point, cause=" ".join(cause.split()), trace=traceback.format_exc()))
             continue
         for kind, named in offers.items():

@@ -6,7 +6,7 @@ A ``clean`` step acts on training rows and has no undo. A ``map`` takes each col
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple, cast
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from genreg.data import Source, floats, noted, notes, require_columns, with_column
 from genreg.draft import Array, Batch
-from genreg.errors import CheckpointError, DataError, NotFound, UsageError
+from genreg.errors import CheckpointError, DataError, NotFound, UsageError, did_you_mean
 from genreg.options import bind, of_function, parse_call
 from genreg.specs import Fitted, FittedMap, Preprocessor
 
@@ -122,6 +122,25 @@ def cleaned(source: Source, step: Fitted) -> Source:
 # ---- maps ----
 
 
+def _present(batch: Batch, columns: Sequence[str], *numbers: Array) -> list[tuple[Any, ...]]:
+    """The columns that the batch has, each with its numbers."""
+    return [row for row in zip(columns, *(n.tolist() for n in numbers), strict=True) if row[0] in batch.schema.names]
+
+
+def _with_numbers(batch: Batch, name: str, values: Array) -> Batch:
+    """The batch with other numbers in a column: float64, of any decimals, null where it was."""
+    field = noted(batch.schema.field(name).with_type(pa.float64()), decimals=None)
+    return with_column(batch, field, with_nulls(values, batch.column(name)))
+
+
+def _summed_where_valid(batch: Batch, columns: Sequence[str], numbers: Array) -> Array:
+    """For each row the sum of the columns' numbers over its cells that are not null: float64 [n]."""
+    total = np.zeros(batch.num_rows)
+    for name, number in _present(batch, columns, numbers):
+        total += np.where(np.asarray(batch.column(name).is_null()), 0.0, number)
+    return total
+
+
 @dataclass(frozen=True)
 class Standardize:
     """x -> (x - mean) / deviation, per column, in float64."""
@@ -130,30 +149,21 @@ class Standardize:
     mean: Array
     deviation: Array
 
-    def _each(self, batch: Batch) -> list[tuple[str, float, float]]:
-        moments = zip(self.columns, self.mean.tolist(), self.deviation.tolist(), strict=True)
-        return [(name, mean, deviation) for name, mean, deviation in moments if name in batch.schema.names]
-
     def apply(self, batch: Batch, /) -> Batch:
         """Columns in units of their deviation from the mean: float64."""
-        for name, mean, deviation in self._each(batch):
-            field = noted(batch.schema.field(name).with_type(pa.float64()), decimals=None)
-            batch = with_column(batch, field, with_nulls((floats(batch, name) - mean) / deviation, batch.column(name)))
+        for name, mean, deviation in _present(batch, self.columns, self.mean, self.deviation):
+            batch = _with_numbers(batch, name, (floats(batch, name) - mean) / deviation)
         return batch
 
     def undo(self, batch: Batch, /) -> Batch:
         """Columns in the data's units: float64."""
-        for name, mean, deviation in self._each(batch):
-            values = floats(batch, name) * deviation + mean
-            batch = with_column(batch, batch.schema.field(name), with_nulls(values, batch.column(name)))
+        for name, mean, deviation in _present(batch, self.columns, self.mean, self.deviation):
+            batch = _with_numbers(batch, name, floats(batch, name) * deviation + mean)
         return batch
 
     def log_jacobian(self, batch: Batch, /) -> Array:
         """-log deviation for each cell that is not null."""
-        total = np.zeros(batch.num_rows)
-        for name, _, deviation in self._each(batch):
-            total -= np.where(np.asarray(batch.column(name).is_null()), 0.0, np.log(deviation))
-        return total
+        return _summed_where_valid(batch, self.columns, -np.log(self.deviation))
 
     def state(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """Columns as JSON, moments as float64 tensors."""
@@ -203,33 +213,23 @@ class MinMax:
     low: float = 0.0
     high: float = 1.0
 
-    def _each(self, batch: Batch) -> list[tuple[str, float, float]]:
-        extents = zip(self.columns, self.smallest.tolist(), self.span.tolist(), strict=True)
-        return [(name, smallest, span) for name, smallest, span in extents if name in batch.schema.names]
-
     def apply(self, batch: Batch, /) -> Batch:
         """Columns between low and high, where they lie within the training values: float64."""
-        for name, smallest, span in self._each(batch):
-            field = noted(batch.schema.field(name).with_type(pa.float64()), decimals=None)
+        for name, smallest, span in _present(batch, self.columns, self.smallest, self.span):
             unit = (floats(batch, name) - smallest) / span
-            mapped = (1 - unit) * self.low + unit * self.high
-            batch = with_column(batch, field, with_nulls(mapped, batch.column(name)))
+            batch = _with_numbers(batch, name, (1 - unit) * self.low + unit * self.high)
         return batch
 
     def undo(self, batch: Batch, /) -> Batch:
         """Columns in the data's units: float64."""
-        for name, smallest, span in self._each(batch):
-            values = smallest + (floats(batch, name) - self.low) / (self.high - self.low) * span
-            batch = with_column(batch, batch.schema.field(name), with_nulls(values, batch.column(name)))
+        for name, smallest, span in _present(batch, self.columns, self.smallest, self.span):
+            unit = (floats(batch, name) - self.low) / (self.high - self.low)
+            batch = _with_numbers(batch, name, smallest + unit * span)
         return batch
 
     def log_jacobian(self, batch: Batch, /) -> Array:
         """log (high - low) - log span for each cell that is not null."""
-        total = np.zeros(batch.num_rows)
-        for name, _, span in self._each(batch):
-            slope = np.log(self.high - self.low) - np.log(span)
-            total += np.where(np.asarray(batch.column(name).is_null()), 0.0, slope)
-        return total
+        return _summed_where_valid(batch, self.columns, np.log(self.high - self.low) - np.log(self.span))
 
     def state(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """Columns and the range as JSON, extents as float64 tensors."""
@@ -318,16 +318,20 @@ class Categories:
         """The ordered values of each column as JSON."""
         return {"values": {name: list(values) for name, values in self.values.items()}}, {}
 
+    def unseen(self, batch: Batch) -> Iterator[tuple[str, Any, int]]:
+        """Each value that training never saw, with its column's name and the number of its cells."""
+        for name in (name for name in self.values if name in batch.schema.names):
+            column = batch.column(name)
+            seen = pc.or_kleene(pc.is_in(column, pa.array(self.values[name], column.type)), pc.is_null(column))
+            for pair in pc.value_counts(column.filter(pc.invert(seen))).to_pylist():
+                yield name, pair["values"], pair["counts"]
+
     def refuse_unseen(self, batch: Batch) -> None:
         """Raise UsageError for a given value that is not one of the column's categories."""
-        from genreg.errors import did_you_mean
-
-        for name, values in self.values.items():
-            if name in batch.schema.names:
-                for value in pc.unique(batch.column(name)).drop_null().to_pylist():
-                    if value not in values:
-                        hint = did_you_mean(str(value), map(str, values)) if len(values) <= 100 else ""
-                        raise UsageError(f"{name}={value} was not seen in training{hint}")
+        for name, value, _ in self.unseen(batch):
+            known = self.values[name]
+            hint = did_you_mean(str(value), map(str, known)) if len(known) <= 100 else ""
+            raise UsageError(f"{name}={value} was not seen in training{hint}")
 
 
 def categories(source: Source, *, columns: list[str] | None = None) -> Categories:
@@ -348,11 +352,7 @@ def categories(source: Source, *, columns: list[str] | None = None) -> Categorie
                 raise DataError(
                     f"column {name} has more than {MOST_CATEGORIES:,} different values: leave it out with --drop {name}"
                 )
-    found = {}
-    for name, values in seen.items():
-        field = source.schema.field(name)
-        found[name] = notes(field).get("values") or sorted(values)
-    return Categories(found)
+    return Categories({n: notes(source.schema.field(n)).get("values") or sorted(seen[n]) for n in chosen})
 
 
 # ---- clean steps ----
@@ -462,14 +462,10 @@ def typical(name: str, column: Any, want: pa.DataType, strategy: str) -> Any:
         way_out = f"--preprocess dropna:columns={name}, or --drop {name}"
         raise DataError(f"column {name} holds {want}, which has no typical value: {way_out}")
     if strategy == "mode" or not (pa.types.is_integer(want) or pa.types.is_floating(want)):
-        return pa.scalar(_most_frequent(column), want)
+        counts = pc.value_counts(column.drop_null()).to_pylist()
+        return pa.scalar(min(counts, key=lambda pair: (-pair["counts"], pair["values"]))["values"], want)
     number = pc.mean(column) if strategy == "mean" else pc.quantile(column, 0.5)[0]
     return (pc.round(number) if pa.types.is_integer(want) else number).cast(want)
-
-
-def _most_frequent(column: Any) -> Any:
-    counts = pc.value_counts(column.drop_null()).to_pylist()
-    return min(counts, key=lambda pair: (-pair["counts"], pair["values"]))["values"]
 
 
 def _cast_text(name: str, value: str, want: pa.DataType) -> Any:

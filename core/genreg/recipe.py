@@ -21,6 +21,7 @@ from genreg.files import new_file, sha256
 from genreg.images import BESIDE, embedded_recipe
 
 MOST_SAMPLES = 100_000_000  # in one run: their seeds are held in memory
+KINDS = {"model": str, "seeds": str, "n": int, "given": dict, "samplers": list, "options": dict}  # of a recipe's fields
 LARGEST_GIVEN = 64_000  # bytes of conditions kept word for word; above, the file's name and sha256
 
 
@@ -147,14 +148,7 @@ def read_recipe(output: Path) -> Recipe:
         found = json.loads(inside or path.read_text("utf-8"))
         if found["recipe"] != 1:
             raise UsageError(f"{path}: recipe format {found['recipe']} is not known to this genreg")
-        for name, kind in {
-            "model": str,
-            "seeds": str,
-            "n": int,
-            "given": dict,
-            "samplers": list,
-            "options": dict,
-        }.items():
+        for name, kind in KINDS.items():
             if not isinstance(found.get(name, kind()), kind):
                 raise TypeError(f"{name} must be a {kind.__name__}")
         return Recipe(**found)

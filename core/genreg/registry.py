@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from genreg.entrypoints import GROUP, EntryPoint, install_line, package_folder, scan
@@ -102,21 +102,15 @@ def _merge(registry: Registry, path: str, dist: str | None) -> None:
             )
             continue
         replaced = before.origin if before and dist is None and before.origin != core_file() else None
-        provider = (
-            dist
-            or registry.offers["families"].get(entry["family"], {}).get("plugin")
-            or _knows(registry, entry["family"])
-        )
-        made = Entry(
-            name, plugin=provider, origin=path, installed=provider is None or provider in registry.installed, **entry
-        )
-        registry.entries[name] = replace(made, overrides=replaced)
+        offered = registry.offers["families"].get(entry["family"], {}).get("plugin")
+        provider = dist or offered or _knows(registry, entry["family"])
+        there = provider is None or provider in registry.installed
+        about: dict[str, Any] = {"origin": path, "plugin": provider, "installed": there, "overrides": replaced}
+        registry.entries[name] = Entry(name, **about, **entry)
 
 
 def _knows(registry: Registry, family: str) -> str | None:
     for plugin, known in registry.plugins.items():
-        if family in known.get("families", []) or any(
-            entry["family"] == family for entry in known.get("models", {}).values()
-        ):
+        if family in {*known.get("families", []), *(model["family"] for model in known.get("models", {}).values())}:
             return plugin
     return None

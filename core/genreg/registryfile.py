@@ -15,10 +15,7 @@ ENTRY: Fields = {
     "family": (str, "The model family, such as nb"),
     "summary": (str, "One line that `genreg list` shows"),
     "makes": (str, "What comes out: table, sequence, text or image"),
-    "weights": (
-        str,
-        "A folder (relative to this file), pkg://dist/folder, hf://org/repo@commit; none: remote",
-    ),
+    "weights": (str, "A folder (relative to this file), pkg://dist/folder, hf://org/repo@commit; none: remote"),
     "files": (dict, "The checkpoint's files by name, verified before they are read"),
     "defaults": (dict, "What a run takes unless it is told otherwise"),
     "license": (str, "Of the weights, as SPDX spells it"),

@@ -23,6 +23,8 @@ from genreg.api import LoadedModel, load
 from genreg.cli.common import echo_json, note, pairs, progress
 from genreg.draft import Account, Accounting, Array, Batch, Planning
 from genreg.errors import NotCached, UsageError
+from genreg.files import sha256
+from genreg.generate import sees_all
 from genreg.given import Given, resolve_name
 from genreg.images import FORMATS, SUFFIXES, image_columns, media_of
 from genreg.loading import writer_of
@@ -100,6 +102,16 @@ class Job:
     out: str | None
     flags: Mapping[str, Any]
     news: str | None = None  # what people are told once the first rows are there
+
+    @property
+    def seeds(self) -> Array | None:
+        """The seed of each row; None where a sampler that sees them all makes rows of its own."""
+        return None if sees_all(self.run.edits) else self.run.given.seeds[self.windows.start : self.windows.stop]
+
+    @property
+    def names(self) -> Array:
+        """The numbers that the rows go by in a long table: their seeds, or else their places."""
+        return np.arange(self.windows.start, self.windows.stop) if self.seeds is None else self.seeds
 
     @property
     def free(self) -> frozenset[str]:
@@ -214,7 +226,7 @@ def _to_stdout(job: Job) -> int:
         try:
             with closing(job.run.rows(start, stop, folder=journal, watch=watch)) as rows:
                 counted = job.counted(rows)
-                batches, schema = as_in_data(counted.reported(report, stop - start), job.run.schema, _names(job))
+                batches, schema = as_in_data(counted.reported(report, stop - start), job.run.schema, job.names)
                 if live:
                     deque(live.print_rows(iter(batches)), maxlen=0)
                 else:
@@ -222,13 +234,6 @@ def _to_stdout(job: Job) -> int:
         finally:
             job.account(journal)
     return 3 if counted.not_ok else 0
-
-
-def _names(job: Job) -> Array:
-    """The numbers that the samples go by in a long table: their seeds, or where samplers see all, their places."""
-    start, stop = job.windows.start, job.windows.stop
-    whole = any(sampler.scope == "all" for sampler, _ in job.run.edits)
-    return np.arange(start, stop) if whole else job.run.given.seeds[start:stop]
 
 
 def _at_once(job: Job) -> int:
@@ -246,7 +251,7 @@ def _by_windows(job: Job) -> int:
     total, news = windows.stop - windows.start, [job.news] if job.news else []
     with kept(windows, str(job.out)):
         todo = windows.missing()
-        made = total - sum(windows.first(number + 1) - windows.first(number) for number in todo)
+        made = total - windows.count(todo)
         with progress("sampling", "samples") as report:
 
             def tell(rows: int) -> None:
@@ -304,9 +309,7 @@ def _finished(job: Job, counted: Counted, batches: Iterator[Batch]) -> int:
     if Path(out).is_dir():
         refuse_output(out, force=forced)
     target = str(folder / Path(out).name) if before else out
-    whole = any(sampler.scope == "all" for sampler, _ in job.run.edits)
-    seeds = None if whole else job.run.given.seeds[job.windows.start : job.windows.stop]
-    about: dict[str, Any] = {"seeds": seeds, "names": _names(job), "recipe": job.recipe}
+    about: dict[str, Any] = {"seeds": job.seeds, "names": job.names, "recipe": job.recipe}
     write(batches, job.run.schema, target, job.model.components.loaders, force=forced, **about)
     if before and not filecmp.cmp(target, out, shallow=False):
         raise UsageError(f"{out} is there already, with other rows: choose another name, or --force to replace it")
@@ -383,23 +386,20 @@ def _asked(name: str, condition: str | None, flags: Mapping[str, Any]) -> Asked:
 
 def _again(output: Path, name: str | None, condition: str | None, flags: Mapping[str, Any]) -> Asked:
     keys = ("n", "seed", "seeds", "given", "key", "samplers", "options", "device")
-    names = {"n": "-n", "samplers": "--sampler", "options": "--option"}
-    given = [names.get(key, f"--{key}") for key in keys if flags[key] not in (None, ())]
+    spelled = {"n": "-n", "samplers": "--sampler", "options": "--option"}
+    given = [spelled.get(key, f"--{key}") for key in keys if flags[key] not in (None, ())]
     if name or condition or given:
         raise UsageError(f"--recipe {output} says everything: leave out {given[0] if given else 'the model'}")
     found = read_recipe(output)
     table: Any = None
     if "file" in found.given:
-        from genreg.files import sha256
-
         table = Path(found.given["file"])
         if sha256(table) != found.given["sha256"]:
             raise UsageError(f"{table} has changed since the recipe was written")
     elif "rows" in found.given:
         rows = found.given["rows"]
-        table = pa.table(
-            {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
-        )
+        names = dict.fromkeys(name for row in rows for name in row)
+        table = pa.table({name: [row.get(name) for row in rows] for name in names})
     for dist, version in versions(None).items():
         if found.versions.get(dist, version) != version:
             note(f"the recipe was made with {dist} {found.versions[dist]}, and this is {version}")
@@ -427,12 +427,9 @@ def _given(model: LoadedModel, asked: Asked, *, typed: bool) -> tuple[Given, dic
         raise UsageError("an image among the conditions has changed since the recipe was written")
     images = {"images": digest} if digest else {}
     if isinstance(table, Path):
-        whole = (
-            pa.Table.from_batches([given.batch]).to_pylist()
-            if given.batch.nbytes < 1 << 20 and not given.passed
-            else None
-        )
-        return given, keep_given(values, table, _plain(whole)) | images
+        small = given.batch.nbytes < 1 << 20 and not given.passed
+        whole = _plain(pa.Table.from_batches([given.batch]).to_pylist()) if small else None
+        return given, keep_given(values, table, whole) | images
     rows = {"rows": _plain(table.to_pylist())} if table is not None else {}
     return given, keep_given(values, None, None) | rows | images
 
@@ -455,10 +452,8 @@ def _read(model: LoadedModel, name: str, value: str) -> str:
         ) from None
 
 
-def _plain(rows: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
+def _plain(rows: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
     """Rows that JSON holds exactly, or None."""
-    if rows is None:
-        return None
     kept = [{name: cell for name, cell in row.items() if cell is not None} for row in rows]
     exact = all(isinstance(cell, (str, int, float, bool, list)) for row in kept for cell in row.values())
     return kept if exact else None

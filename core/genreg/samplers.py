@@ -55,10 +55,8 @@ def interpolate(draft: Draft, *, steps: int = 8, arc: bool = False, loop: bool =
     if draft.center is None:
         raise Unsupported("interpolate averages samples, and those of this draft cannot be averaged")
     if len(draft) < 2:
-        raise UsageError(
-            f"interpolate walks between samples, and there is {'only one' if len(draft) else 'none'}: ask for -n 2 or "
-            "more"
-        )
+        there = "only one" if len(draft) else "none"
+        raise UsageError(f"interpolate walks between samples, and there is {there}: ask for -n 2 or more")
     if steps < 1:
         raise UsageError(f"interpolate: steps={steps} must be 1 or more")
     if arc and smooth:
@@ -90,17 +88,13 @@ def mix(draft: Draft, *, layers: str, table: bool = False) -> Draft:
     """
     if draft.axes[:1] != ("layer",):
         raise Unsupported(f"mix exchanges layers, and this draft has {_axes(draft)}")
-    if len(draft) % 2 or not len(draft):
-        raise UsageError(
-            f"mix pairs sample i with sample i + n/2, and {len(draft)} cannot be halved: ask for an even -n"
-        )
+    n, there = draft.values.shape[:2]
+    if n % 2 or not n:
+        raise UsageError(f"mix pairs sample i with sample i + n/2, and {n} cannot be halved: ask for an even -n")
     _alike(draft, "mix")
-    half = len(draft) // 2
-    chosen = parse_ranges(layers, "mix: layers")
-    if chosen[-1] >= draft.values.shape[1]:
-        raise UsageError(
-            f"mix: layer {chosen[-1]} is not there; this draft has the layers 0-{draft.values.shape[1] - 1}"
-        )
+    half, chosen = n // 2, parse_ranges(layers, "mix: layers")
+    if chosen[-1] >= there:
+        raise UsageError(f"mix: layer {chosen[-1]} is not there; this draft has the layers 0-{there - 1}")
     coarse, fine = np.arange(half), np.arange(half, 2 * half)
     if table:
         if draft.center is None:
@@ -113,7 +107,7 @@ def mix(draft: Draft, *, layers: str, table: bool = False) -> Draft:
     values[:, chosen] = draft.values[fine][:, chosen]
     if table and mixed.center is not None:
         values[0] = np.broadcast_to(mixed.center, values.shape)[0]
-    share = np.where(coarse == fine, 0.0, len(chosen) / draft.values.shape[1])
+    share = np.where(coarse == fine, 0.0, len(chosen) / there)
     return _children(replace(mixed, values=values), np.stack([coarse, fine], 1), share)
 
 

@@ -106,14 +106,9 @@ class Scorer:
 
     def _count_unseen(self, data: Batch) -> None:
         for step in self.form.chain.steps:
-            known = step.fitted.values if isinstance(step.fitted, Categories) else {}
-            for name in known.keys() & set(data.schema.names):
-                column = data.column(name)
-                seen = pc.or_kleene(pc.is_in(column, pa.array(known[name], column.type)), pc.is_null(column))
-                if not pc.all(seen, min_count=0).as_py():
-                    for value in pc.value_counts(column.filter(pc.invert(seen))).to_pylist():
-                        if len(self.unseen) < 1000:  # more are not told, nor held
-                            self.unseen[f"{name}={value['values']}"] += value["counts"]
+            for name, value, count in step.fitted.unseen(data) if isinstance(step.fitted, Categories) else ():
+                if len(self.unseen) < 1000:  # more are not told, nor held
+                    self.unseen[f"{name}={value}"] += count
 
     def _count_right(self, data: Batch, inferred: Batch) -> None:
         label = named_with_role(self.form.schema, "label")

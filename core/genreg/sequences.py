@@ -82,12 +82,10 @@ def _codes(table: pa.Table, by: str) -> npt.NDArray[np.int64]:
         raise DataError(f"--sequence-by {by}: {rows}, so nobody knows which sequence it belongs to")
     if pa.types.is_nested(column.type) or isinstance(column.type, pa.BaseExtensionType):
         raise DataError(f"--sequence-by {by}: the column holds {column.type}, which names no sequence")
-    found: Any = column.combine_chunks()
-    found = found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
-    found = found if pa.types.is_dictionary(found.type) else found.dictionary_encode()
-    values = found.indices.to_numpy(zero_copy_only=False)
-    _, first, codes = np.unique(values, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[codes.reshape(-1)].astype(np.int64)
+    kind: Any = column.type
+    values: Any = column.cast(kind.value_type) if pa.types.is_dictionary(kind) else column
+    found = values.combine_chunks().dictionary_encode()
+    return np.asarray(found.indices, np.int64)
 
 
 def _refuse_varying(table: pa.Table, name: str, by: str, codes: Array, first: Array) -> None:
@@ -159,11 +157,9 @@ def spread(batches: Iterable[Batch], schema: pa.Schema, names: Array) -> Iterato
             raise PluginError("the model made lists of unequal length in one row, which a long table cannot hold")
         row = pa.array(np.repeat(np.arange(batch.num_rows), lengths[0] if lengths else 1))
         columns: list[Any] = []
-        cells: Any
         for field in long:
             if field.name in lists:
-                cells = batch.column(field.name)
-                columns.append(cells.flatten())
+                columns.append(pc.list_flatten(batch.column(field.name)))
             elif field.name == by and by not in batch.schema.names:
                 columns.append(pa.array(own).cast(field.type).take(row))
             else:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
-from genreg.draft import Batch
 from genreg.errors import DataError, UsageError
 from genreg.files import new_file, refuse_existing
 from genreg.loading import open_source
@@ -16,7 +17,6 @@ from genreg.specs import DataLoader
 
 LINES = {".csv": True, ".tsv": True, ".jsonl": False, ".ndjson": False, ".txt": False}  # whether a head comes first
 BATCHES = (".parquet", ".arrow", ".feather")
-BLOCK = 1 << 20
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -76,11 +76,8 @@ def _whole(paths: Sequence[Path]) -> Recipe:
     there, wanted = [recipe.shard for recipe in recipes], [f"{number}/{count}" for number in range(1, count + 1)]
     if there != wanted:
         missing = [shard for shard in wanted if shard not in there]
-        way = (
-            f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
-            if missing
-            else "name each once, in order"
-        )
+        way = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
+        way = way if missing else "name each once, in order"
         raise UsageError(f"these are the shards {', '.join(map(str, there))} of {count}: {way}")
     return replace(recipes[0], shard=None, used=summed([recipe.used for recipe in recipes]))
 
@@ -95,8 +92,7 @@ def _concat_lines(paths: Sequence[Path], out: Path, *, has_head: bool, force: bo
                     raise DataError(f"{path} has other columns than {paths[0]}")
                 target.write(b"" if number else own)
                 head = own
-                while block := source.read(BLOCK):
-                    target.write(block)
+                shutil.copyfileobj(source, target)
 
 
 def _head(file: Iterator[bytes]) -> bytes:
@@ -115,8 +111,5 @@ def _concat_batches(paths: Sequence[Path], out: Path, loaders: Mapping[str, Data
         if not source.schema.equals(sources[0].schema, check_metadata=True):
             raise DataError(f"{path} has other columns than {paths[0]}")
 
-    def batches() -> Iterator[Batch]:
-        for source in sources:
-            yield from source.batches(size=4096)
-
-    write(batches(), sources[0].schema, out, loaders, force=force)
+    batches = chain.from_iterable(source.batches(size=4096) for source in sources)
+    write(batches, sources[0].schema, out, loaders, force=force)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,8 +84,6 @@ def head(path: Path, *, empty: bool = False) -> bytes:
 
 def codec_of(path: Path, loader: str, encoding: str, *, empty: bool = False) -> str:
     """The encoding as Python's codec for it, without a byte order mark; raises DataError."""
-    import codecs
-
     try:
         "x".encode(encoding)
     except LookupError:
@@ -153,8 +152,6 @@ class Utf8:
     closed = False
 
     def __init__(self, path: Path, encoding: str) -> None:
-        import codecs
-
         self._file = opened(path)
         self._decoder = codecs.getincrementaldecoder(encoding)()
         self._left = ""

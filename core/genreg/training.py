@@ -132,18 +132,18 @@ def prepare(
     parts = split_parts(source, roles, shares, seed, folder)
     columns = [name for name in source.schema.names if name not in {roles.group, roles.key, *roles.drop}]
     chosen = {part: with_roles(piece, columns, roles) for part, piece in parts.items()}
-    mapped, chain, cleaned_schema = _through_steps(chosen, calls, components)
+    mapped, chain, schema = _through_steps(chosen, calls, components)
+    if roles.weight:
+        schema = schema.remove(schema.get_field_index(roles.weight))  # which is not sampled
+    rounded = {part: round(share, 6) for part, share in shares.items()}
     record = {
         "seed": seed,
-        "split": {
-            "shares": {part: round(share, 6) for part, share in shares.items()},
-            "by": roles.group or roles.key or "row",
-        },
+        "split": {"shares": rounded, "by": roles.group or roles.key or "row"},
         "preprocess": calls,
         **({"weight": roles.weight} if roles.weight else {}),
     }
     plugin = components.owners["families", family]
-    schema = _sampled(cleaned_schema, roles)
+
     return Prepared(spec, plugin, config, loaded, schema, mapped, chain, record)
 
 
@@ -171,11 +171,6 @@ def _as_sequences(source: Source, roles: Roles, folder: Path) -> tuple[Source, R
     assert source.table is not None
     constant = [name for name in (roles.label, roles.group, roles.weight) if name]
     return spool(gathered(source.table, by, constant), folder, "sequences"), replace(roles, key=by)
-
-
-def _sampled(schema: pa.Schema, roles: Roles) -> pa.Schema:
-    """The data's columns without the weight, which is not sampled."""
-    return schema.remove(schema.get_field_index(roles.weight)) if roles.weight else schema
 
 
 def _trainable(family: ModelFamily, roles: Roles) -> ModelFamily:
@@ -248,7 +243,8 @@ def train(
             preprocess=preprocess, settings=settings, options=options, split=split, seed=seed,
         )  # fmt: skip
         agree(work, ready.identity())
-        return fit_and_save(ready, folder, work, Path(data).name, seed, force=force, report=report or _silent)
+        report = report or (lambda *_, **__: None)
+        return fit_and_save(ready, folder, work, Path(data).name, seed, force=force, report=report)
 
 
 def fit_and_save(
@@ -294,11 +290,8 @@ def split_parts(
     counts = {part: int((parts == at).sum()) for at, part in enumerate(PARTS)}
     if not counts["train"]:
         raise DataError(f"none of the {source.rows} rows falls into the training part: give it a larger --split share")
-    return {
-        part: spool(chosen_rows(source, parts == at, part), folder, part)
-        for at, part in enumerate(PARTS)
-        if counts[part]
-    }
+    there = [(at, part) for at, part in enumerate(PARTS) if counts[part]]
+    return {part: spool(chosen_rows(source, parts == at, part), folder, part) for at, part in there}
 
 
 def with_roles(source: Source, columns: Sequence[str], roles: Roles) -> Source:
@@ -331,7 +324,10 @@ def refuse_untrainable(train: Source, *, numbered: bool = True) -> None:
     for batch in train.scan():
         refuse_not_finite(batch)
         refuse_wrong_weights(batch)
-        _count(batch, filled, distinct)
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            filled[name] += len(column) - column.null_count
+            if name in distinct:
+                distinct[name].update(pc.unique(column).drop_null().to_pylist())
     for name, count in filled.items():
         if not count:
             raise DataError(f"column {name} has no value in the training rows: leave it out with --drop {name}")
@@ -356,14 +352,3 @@ def refuse_wrong_weights(batch: Batch) -> None:
         )
     if pc.any(pc.less(weights, 0), min_count=0).as_py():
         raise DataError(f"--weight {name}: some are negative, and a row counts 0 times or more")
-
-
-def _count(batch: Batch, filled: dict[str, int], distinct: dict[str, set[Any]]) -> None:
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        filled[name] += len(column) - column.null_count
-        if name in distinct:
-            distinct[name].update(pc.unique(column).drop_null().to_pylist())
-
-
-def _silent(done: int, total: int | None = None, /, **figures: float) -> None:
-    """Show nothing."""

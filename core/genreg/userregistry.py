@@ -156,16 +156,14 @@ def spliced(text: str, name: str, entry: Mapping[str, Any] | None) -> str | None
         at = models.start_mark.line
         lines[at] = lines[at].replace("{}", "", 1).rstrip() + "\n"
         return "".join([*lines[: at + 1], *_block(name, entry, 2), *lines[at + 1 :]])
-    indent = models.value[0][0].start_mark.column
+    first = after = _last_line(models) + 1  # a new entry comes last
     for own, value in models.value:
         if own.value == name:
-            first, last = own.start_mark.line, _last_line(value)
-            if entry is None and len(models.value) == 1:
-                at = key.start_mark.line
-                lines[at] = lines[at].replace("models:", "models: {}", 1)
-            return "".join([*lines[:first], *_block(name, entry, indent), *lines[last + 1 :]])
-    after = _last_line(models) + 1
-    return "".join([*lines[:after], *_block(name, entry, indent), *lines[after:]])
+            first, after = own.start_mark.line, _last_line(value) + 1
+    if entry is None and len(models.value) == 1:
+        at = key.start_mark.line
+        lines[at] = lines[at].replace("models:", "models: {}", 1)
+    return "".join([*lines[:first], *_block(name, entry, models.value[0][0].start_mark.column), *lines[after:]])
 
 
 def _block(name: str, entry: Mapping[str, Any] | None, indent: int) -> list[str]:

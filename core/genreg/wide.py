@@ -14,10 +14,11 @@ def width(text: str) -> int:
     )
 
 
-def padded(text: str, to: int) -> str:
-    """The text with spaces after it, ``to`` columns wide.
+def padded(text: str, to: int, right: bool = False) -> str:
+    """The text with spaces after it (before it, where it goes to the ``right``), ``to`` columns wide.
 
     >>> padded("花", 4) + "|"
     '花  |'
     """
-    return text + " " * (to - width(text))
+    spaces = " " * (to - width(text))
+    return spaces + text if right else text + spaces

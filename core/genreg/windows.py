@@ -18,6 +18,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -142,6 +143,10 @@ class Windows:
         """The row with which a window begins."""
         return min(self.start + number * self.size, self.stop)
 
+    def count(self, numbers: Iterable[int]) -> int:
+        """The rows of these windows together."""
+        return sum(self.first(number + 1) - self.first(number) for number in numbers)
+
     def finished(self) -> dict[int, Path]:
         """The windows that are whole, by number; what is torn or half written is removed."""
         found: dict[int, Path] = {}
@@ -203,7 +208,11 @@ def begin(folder: Path, recipe: Recipe, *, resume: bool, force: bool, free: froz
     """
     refuse_unfinished(folder, resume=resume, force=force)
     if resume and folder.exists():
-        _refuse_another(folder, recipe, free)
+        there = read_recipe(folder / RECIPE)
+        if name := there.differs(recipe, free):
+            old, new = (json.dumps(getattr(one, name), ensure_ascii=False, default=str)[:60] for one in (there, recipe))
+            told = f"--resume: {folder} holds another run: its {name} is {old}, and here it is {new}"
+            raise UsageError(f"{told}; ask for the same, or --force starts over")
     else:
         shutil.rmtree(folder, ignore_errors=True)
     try:
@@ -219,16 +228,6 @@ def refuse_unfinished(folder: Path, *, resume: bool, force: bool) -> None:
         raise UsageError(f"{folder} is in the way, and is no unfinished run: move it, or choose another name")
     if folder.exists() and not resume and not force:
         raise UsageError(f"{folder} holds an unfinished run: --resume continues it, --force starts over")
-
-
-def _refuse_another(folder: Path, recipe: Recipe, free: frozenset[str]) -> None:
-    there = read_recipe(folder / RECIPE)
-    if name := there.differs(recipe, free):
-        old, new = (json.dumps(getattr(one, name), ensure_ascii=False, default=str)[:60] for one in (there, recipe))
-        raise UsageError(
-            f"--resume: {folder} holds another run: its {name} is {old}, and here it is {new}; "
-            "ask for the same, or --force starts over"
-        )
 
 
 @contextmanager
@@ -247,7 +246,7 @@ def kept(windows: Windows, out: str) -> Iterator[None]:
 
 def _left(windows: Windows) -> str:
     folder = windows.folder
-    rows = sum(windows.first(number + 1) - windows.first(number) for number in windows.finished())
+    rows = windows.count(windows.finished())
     if not rows and not any((folder / JOURNAL).iterdir()):
         shutil.rmtree(folder, ignore_errors=True)
         return "nothing was finished, and nothing is left half written"
@@ -260,12 +259,6 @@ def stretches(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
     >>> list(stretches([0, 1, 4]))
     [(0, 1), (4, 4)]
     """
-    first = last = -1
-    for number in numbers:
-        if first >= 0 and number != last + 1:
-            yield first, last
-        if first < 0 or number != last + 1:
-            first = number
-        last = number
-    if first >= 0:
-        yield first, last
+    for _, run in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):  # which rise together
+        found = [number for _, number in run]
+        yield found[0], found[-1]

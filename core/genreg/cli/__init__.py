@@ -61,17 +61,19 @@ class Verbs(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list in ``--help``, without importing any verb."""
+        with formatter.section("Verbs"):
+            formatter.write_dl(self.summaries(ctx))
+
+    def summaries(self, ctx: click.Context) -> list[tuple[str, str]]:
+        """Each verb with its line, of a plugin's as its registry file says."""
         from genreg.registry import read_registries
 
         try:
             offered = read_registries().offers["commands"]
         except GenregError:  # the user's own file is wrong: help must say how to go on all the same
             offered = {}
-        lines = [
-            (name, VERBS.get(name) or str(offered.get(name, {}).get("summary", ""))) for name in self.list_commands(ctx)
-        ]
-        with formatter.section("Verbs"):
-            formatter.write_dl(lines)
+        known = {name: str(offer.get("summary", "")) for name, offer in offered.items()} | VERBS
+        return [(name, known.get(name, "")) for name in self.list_commands(ctx)]
 
 
 def load_verb(point: EntryPoint) -> click.Command:
@@ -128,9 +130,8 @@ def _fail(error: BaseException, message: str, code: int, arguments: list[str], d
     if "--json" in arguments:
         import json
 
-        click.echo(
-            json.dumps({"error": {"kind": type(error).__name__, "message": message}}, ensure_ascii=False), err=True
-        )
+        told = {"error": {"kind": type(error).__name__, "message": message}}
+        click.echo(json.dumps(told, ensure_ascii=False), err=True)
     else:
         click.echo(f"genreg: {message}", err=True)
     sys.exit(code)

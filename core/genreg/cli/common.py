@@ -47,13 +47,8 @@ def progress(what: str, unit: str, *, hidden: bool = False) -> Iterator[Callable
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f} " + unit),
-        TimeRemainingColumn(),
-    )
-    shown = (*columns, TextColumn("{task.fields[figures]}"))
+    done, figures = TextColumn("{task.completed:,.0f} " + unit), TextColumn("{task.fields[figures]}")
+    shown = (TextColumn("{task.description}"), BarColumn(), done, TimeRemainingColumn(), figures)
     with Progress(*shown, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
         task = bar.add_task(what, total=None, figures="")
 

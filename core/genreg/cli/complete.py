@@ -72,7 +72,8 @@ def answers(words: list[str]) -> Iterator[Answer]:
     *before, current = words or [""]
     at = next((at for at, word in enumerate(before) if not word.startswith("-")), None)
     if at is None:
-        return _matching(current, [*_options(group), *_verbs()])
+        verbs = [Answer("word", *pair) for pair in group.summaries(click.Context(group))]
+        return _matching(current, [*_options(group), *verbs])
     verb = before[at]
     if verb in VERBS:
         return _of_verb(import_module(f"genreg.cli.{verb}").command, before[at + 1 :], current)
@@ -142,10 +143,8 @@ def _known(name: str, current: str, given: Mapping[str, str], registry: Registry
         return []
     if name == "name":
         usable = [one for one in entries if (one.origin == user_file() if given[""] == "remove" else one.installed)]
-        return [
-            *(Answer("word", one.name, one.summary) for one in usable),
-            *([Answer("dir")] if "/" in current else []),
-        ]
+        found = [Answer("word", one.name, one.summary) for one in usable]
+        return [*found, Answer("dir")] if "/" in current else found
     kinds = ["families"] if name == "family" else ["families", "samplers", "loaders", "preprocessors"]
     offered = [item for kind in kinds for item in registry.offers[kind].items()]
     found = [Answer("word", one, str(offer["summary"])) for one, offer in offered]
@@ -157,9 +156,7 @@ def _calls(known: Mapping[str, Mapping[str, Any]], current: str) -> list[Answer]
     """``name`` or ``name:knob=…,knob=…`` as far as it is written."""
     name, colon, rest = current.partition(":")
     if not colon:
-        return [
-            Answer("part" if offer["knobs"] else "word", one, str(offer["summary"])) for one, offer in known.items()
-        ]
+        return [Answer("part" if one["knobs"] else "word", name, str(one["summary"])) for name, one in known.items()]
     done, comma, _ = rest.rpartition(",")
     used = {pair.partition("=")[0] for pair in done.split(",")}
     head = f"{name}:{done}{comma}"
@@ -179,21 +176,10 @@ def _family(name: str, registry: Registry) -> str:
         return ""
 
 
-def _verbs() -> list[Answer]:
-    try:
-        offered = read_registries().offers["commands"]
-    except GenregError:
-        offered = {}
-    summaries = {name: str(offer.get("summary", "")) for name, offer in offered.items()} | VERBS
-    return [Answer("word", name, summaries.get(name, "")) for name in group.list_commands(click.Context(group))]
-
-
 def _options(command: click.Command) -> list[Answer]:
     own = [p for p in command.params if isinstance(p, click.Option) and not p.hidden]
-    return [
-        *(Answer("word", name, p.help or "") for p in own for name in p.opts),
-        Answer("word", "--help", "Show help"),
-    ]
+    found = [Answer("word", name, p.help or "") for p in own for name in p.opts]
+    return [*found, Answer("word", "--help", "Show help")]
 
 
 def _is_flag(parameter: click.Parameter) -> bool:

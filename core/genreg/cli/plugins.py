@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from genreg.cli.common import echo_json
@@ -33,14 +31,12 @@ def command(verbose: bool, as_json: bool) -> int:
         rows.append(row)
     for name, known in sorted(registry.plugins.items()):
         if name not in registry.installed:
-            rows.append(
-                {"plugin": name, "status": "not installed", "summary": known["summary"], "install": install_line(name)}
-            )
+            about = {"summary": known["summary"], "install": install_line(name)}
+            rows.append({"plugin": name, "status": "not installed", **about})
     if as_json:
         echo_json(rows)
-    else:
-        for row in rows:
-            _draw(row, verbose)
+    for row in [] if as_json else rows:
+        _draw(row, verbose)
     for problem in registry.problems:
         click.echo(f"genreg: {problem}", err=True)
     return 1 if any(row["status"] == "broken" for row in rows) or registry.problems else 0
@@ -55,8 +51,7 @@ def _draw(row: dict[str, object], verbose: bool) -> None:
     if row.get("cause"):
         click.echo(f"  cause: {row['cause']}")
         if verbose:
-            click.echo(
-                "".join(f"    {line}\n" for line in str(row["traceback"]).splitlines()), nl=False, file=sys.stdout
-            )
+            for line in str(row["traceback"]).splitlines():
+                click.echo(f"    {line}")
     if row.get("install"):
         click.echo(f"  {row['summary']}\n  {row['install']}")

@@ -31,27 +31,20 @@ from genreg.cli.common import echo_json, note, pairs, progress
 @click.option("--resume", is_flag=True, help="Continue the unfinished run in FOLDER.part, if there is one.")
 @click.option("--force", is_flag=True, help="Replace the checkpoint, and an unfinished run, if they are there.")
 def command(
-    family: str, data: str, label: str | None, weight: str | None, group: str | None, key: str | None,
-    drop: tuple[str, ...], sequence_by: str | None, output: str, as_json: bool, dry_run: bool, resume: bool,
-    force: bool, device: str | None, **flags: Any,
+    family: str, data: str, output: str, device: str | None, as_json: bool, dry_run: bool, resume: bool, force: bool,
+    **asked: Any,
 ) -> None:  # fmt: skip
     """Train FAMILY on a file and write the checkpoint to a folder."""
     from genreg.resume import is_first
     from genreg.training import train
 
-    options = pairs(flags["options"], "--option") | ({"device": device} if device else {})
-    common: dict[str, Any] = {
-        "loader": flags["loader"], "preprocess": flags["preprocess"], "settings": pairs(flags["settings"], "--set"),
-        "options": options, "split": flags["split"], "seed": flags["seed"],
-    }  # fmt: skip
+    asked["settings"] = pairs(asked["settings"], "--set")
+    asked["options"] = pairs(asked["options"], "--option") | ({"device": device} if device else {})
     if dry_run:
-        echo_json(_planned(family, data, output, (label, group, key, drop, weight, sequence_by), force, common))
+        echo_json(_planned(family, data, output, force, asked))
         return
     with progress(f"training {family}", "steps") as report:
-        record = train(
-            family, data, out=output, label=label, weight=weight, group=group, key=key, drop=drop,
-            sequence_by=sequence_by, force=force, resume=resume, report=report, **common,
-        )  # fmt: skip
+        record = train(family, data, out=output, force=force, resume=resume, report=report, **asked)
     if not is_first():
         return
     if as_json:
@@ -63,16 +56,16 @@ def command(
     note(f"try: genreg run {output if '/' in output else './' + output} -n 5")
 
 
-def _planned(
-    family: str, data: str, output: str, roles: tuple[Any, ...], force: bool, common: dict[str, Any]
-) -> dict[str, Any]:
+def _planned(family: str, data: str, output: str, force: bool, asked: dict[str, Any]) -> dict[str, Any]:
     import tempfile
+    from dataclasses import fields
     from pathlib import Path
 
     from genreg.checkpoint import refuse_existing_folder
     from genreg.training import Roles, prepare
 
     refuse_existing_folder(Path(output), force=force)
+    roles = Roles(**{field.name: asked.pop(field.name) for field in fields(Roles)})
     with tempfile.TemporaryDirectory() as folder:
-        ready = prepare(family, data, Path(folder), roles=Roles(*roles), **common)
+        ready = prepare(family, data, Path(folder), roles=roles, **asked)
         return {**ready.described(), **ready.estimated()}

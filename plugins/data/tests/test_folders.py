@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pictures_read import refusal, rows
 from PIL import Image
 
-from genreg.data import Source, notes, spool
+from genreg.data import notes, spool
 from genreg.errors import DataError, UsageError
 from genreg.images import encode, pixels
 from genreg.loading import open_source
@@ -41,24 +42,6 @@ def put(tmp_path):
         return tmp_path / "photos"
 
     return write
-
-
-def rows(source: Source, size: int = 1000) -> tuple[Any, list[str]]:
-    batches = list(source.batches(size=size))
-    labels = (
-        [cell for batch in batches for cell in batch.column("label").to_pylist()]
-        if "label" in source.schema.names
-        else []
-    )
-    return np.concatenate([pixels(batch.column("image")) for batch in batches]), labels
-
-
-def refusal(path: Path, **knobs: Any) -> str:
-    with pytest.raises(DataError) as caught:
-        rows(images(path, **knobs))
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def test_the_class_is_the_folders_name_and_the_label_has_its_role(put):
@@ -179,7 +162,7 @@ def test_absurd_sizes_are_refused_before_a_pixel_is_made(put):
         folder = put(name, data)
         size = {"a": "100000 x 100000", "b": "65535 x 65535", "c": "60000 x 60000"}[name[0]]
         told = f"photos/{name}: {size} are more than 67,108,864 pixels: make it smaller first"
-        assert refusal(folder).startswith(told)
+        assert refusal(images, folder).startswith(told)
         (folder / name).unlink()
 
 
@@ -227,7 +210,7 @@ def test_a_flat_folder_takes_the_columns_of_its_labels_csv(put):
 )
 def test_a_labels_csv_that_does_not_fit_is_refused(put, text, message):
     put("1.png", noise(2, 2, 1))
-    assert refusal(listed(put("2.png", noise(2, 2, 1)), text)) == message
+    assert refusal(images, listed(put("2.png", noise(2, 2, 1)), text)) == message
 
 
 def test_size_channels_and_fit_bring_all_to_one_form(put):
@@ -244,19 +227,19 @@ def test_size_channels_and_fit_bring_all_to_one_form(put):
 def test_images_that_differ_are_refused_with_the_knobs_that_settle_it(put):
     put("a/1.png", noise(8, 8, 1))
     folder = put("a/2.png", noise(8, 9, 1))
-    assert refusal(folder) == (
+    assert refusal(images, folder) == (
         "photos/a/2.png is 9 x 8 grey, and photos/a/1.png is 8 x 8 grey: "
         "bring all to one form with --loader images:size=8"
     )
     put("a/2.png", noise(8, 8, 3))
-    assert refusal(folder) == (
+    assert refusal(images, folder) == (
         "photos/a/2.png is 8 x 8 RGB, and photos/a/1.png is 8 x 8 grey: "
         "bring all to one form with --loader images:channels=3"
     )
     put("a/2.png", noise(9, 8, 4))
-    assert refusal(folder).endswith("bring all to one form with --loader images:size=8,channels=3")
+    assert refusal(images, folder).endswith("bring all to one form with --loader images:size=8,channels=3")
     assert (
-        refusal(folder, size=4, channels=1, fit="refuse")
+        refusal(images, folder, size=4, channels=1, fit="refuse")
         == "photos/a/1.png: 8 x 8 pixels, not 4 x 4; fit=crop, pad or resize"
     )
 
@@ -269,11 +252,11 @@ def test_a_broken_image_is_named_or_left_out_on_purpose(put):
     put("b/3.png", array[1])
     folder = put("b/4.png", b"<html>not found</html>")
     way = "mend or remove it, or leave out what is broken with --loader images:broken=skip"
-    assert refusal(folder) == f"photos/a/0.png: no bytes (PNG, JPEG, WebP, BMP, GIF): {way}"
+    assert refusal(images, folder) == f"photos/a/0.png: no bytes (PNG, JPEG, WebP, BMP, GIF): {way}"
     (folder / "a/0.png").unlink()
-    assert refusal(folder).startswith("photos/a/2.png: a damaged image (image file is truncated")
+    assert refusal(images, folder).startswith("photos/a/2.png: a damaged image (image file is truncated")
     (folder / "a/2.png").unlink()
-    assert refusal(folder) == f"photos/b/4.png: no image that genreg reads (PNG, JPEG, WebP, BMP, GIF): {way}"
+    assert refusal(images, folder) == f"photos/b/4.png: no image that genreg reads (PNG, JPEG, WebP, BMP, GIF): {way}"
     put("a/0.png", b"")
     source = images(folder, broken="skip")
     assert source.rows is None
@@ -282,7 +265,7 @@ def test_a_broken_image_is_named_or_left_out_on_purpose(put):
     assert labels == ["a", "b"]
     (folder / "a/1.png").unlink()
     (folder / "b/3.png").unlink()
-    assert refusal(folder, broken="skip") == f"{folder} has no image that can be read"
+    assert refusal(images, folder, broken="skip") == f"{folder} has no image that can be read"
 
 
 def test_a_file_that_goes_away_is_named(put):
@@ -296,11 +279,11 @@ def test_a_file_that_goes_away_is_named(put):
 
 def test_a_folder_that_is_no_data_set_is_refused(put, tmp_path):
     folder = put("a/notes.txt", b"hello")
-    assert refusal(folder) == f"{folder} has no images (.png, .jpg, .jpeg, .webp, .bmp, .gif)"
-    assert refusal(folder / "a" / "notes.txt") == f"{folder / 'a' / 'notes.txt'} is no folder of images"
+    assert refusal(images, folder) == f"{folder} has no images (.png, .jpg, .jpeg, .webp, .bmp, .gif)"
+    assert refusal(images, folder / "a" / "notes.txt") == f"{folder / 'a' / 'notes.txt'} is no folder of images"
     put("a/1.png", noise(4, 4))
     put("sheet.png", noise(4, 4))
-    assert refusal(folder) == (
+    assert refusal(images, folder) == (
         f"{folder} has images beside its class folders, such as sheet.png: move them into a class, or away"
     )
 
@@ -308,7 +291,7 @@ def test_a_folder_that_is_no_data_set_is_refused(put, tmp_path):
 @pytest.mark.parametrize("size", [0, -3, 9000, [1, 2, 3], [4, 0]])
 def test_a_size_that_cannot_be_is_refused(put, size):
     folder = put("a.png", noise(4, 4))
-    assert refusal(folder, size=size) == f"size={size}: write a side, or [height,width], from 1 to 8192 pixels"
+    assert refusal(images, folder, size=size) == f"size={size}: write a side, or [height,width], from 1 to 8192 pixels"
 
 
 def test_a_name_that_is_not_utf8_is_refused(put):
@@ -317,7 +300,7 @@ def test_a_name_that_is_not_utf8_is_refused(put):
         (folder / "a.png").rename(folder / "\udcff.png")
     except OSError:
         pytest.skip("this file system takes UTF-8 alone")
-    assert refusal(folder) == rf"{folder} has a name that is not UTF-8, '\udcff.png': rename it"
+    assert refusal(images, folder) == rf"{folder} has a name that is not UTF-8, '\udcff.png': rename it"
 
 
 def test_one_image_and_a_class_with_one_example_are_data(put):

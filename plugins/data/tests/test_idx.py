@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pictures_read import refusal, rows
 
 from genreg import textfiles
-from genreg.data import Source, notes
-from genreg.errors import DataError
-from genreg.images import pixels
+from genreg.data import notes
 from genreg.loading import open_source
 from genreg.plugins import load_plugins
 from genreg_data import idx
@@ -37,24 +36,6 @@ def put(tmp_path):
         return tmp_path / name
 
     return write
-
-
-def rows(source: Source, size: int = 3) -> tuple[Any, list[int]]:
-    batches = list(source.batches(size=size))
-    labels = (
-        [cell for batch in batches for cell in batch.column("label").to_pylist()]
-        if "label" in source.schema.names
-        else []
-    )
-    return np.concatenate([pixels(batch.column("image")) for batch in batches]), labels
-
-
-def refusal(path: Path, **knobs: Any) -> str:
-    with pytest.raises(DataError) as caught:
-        rows(idx(path, **knobs))
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 @pytest.mark.parametrize("size", [1, 3, 100])
@@ -89,31 +70,31 @@ def test_images_with_colors_are_read_too(put):
 def test_files_that_do_not_fit_together_are_refused(put):
     put("train-labels-idx1-ubyte", LABELS[:5])
     path = put(IMAGES, DIGITS)
-    assert refusal(path) == f"train-labels-idx1-ubyte is [5], and {IMAGES} has 7 images"
-    assert refusal(path, labels="none") == f"labels=none: there is no file {path.parent / 'none'}"
-    labels = path.parent / "train-labels-idx1-ubyte"
-    assert refusal(labels) == "train-labels-idx1-ubyte is [5], and images are [n, h, w]: name the file of the images"
+    assert refusal(idx, path) == f"train-labels-idx1-ubyte is [5], and {IMAGES} has 7 images"
+    assert refusal(idx, path, labels="none") == f"labels=none: there is no file {path.parent / 'none'}"
+    told = "train-labels-idx1-ubyte is [5], and images are [n, h, w]: name the file of the images"
+    assert refusal(idx, path.parent / "train-labels-idx1-ubyte") == told
 
 
 def test_a_file_that_is_cut_off_too_long_or_something_else_is_refused(put):
     whole = idx_bytes(DIGITS)
-    assert refusal(put("a.idx", whole[:-800])) == "a.idx is cut off: it ends in row 5 of 7"
-    assert refusal(put("a.idx", whole + b"x")) == "a.idx is damaged: it has more bytes than its 7 rows"
-    assert refusal(put("a.idx", whole[:10])) == "a.idx is cut off in its header"
-    assert refusal(put("a.idx", b"")) == "a.idx is no IDX file: it does not begin as one"
-    assert refusal(put("a.idx", b"\x89PNG....")) == "a.idx is no IDX file: it does not begin as one"
-    assert refusal(put("a.idx", idx_bytes(DIGITS.astype(">f4"), 0x0D))) == (
+    assert refusal(idx, put("a.idx", whole[:-800])) == "a.idx is cut off: it ends in row 5 of 7"
+    assert refusal(idx, put("a.idx", whole + b"x")) == "a.idx is damaged: it has more bytes than its 7 rows"
+    assert refusal(idx, put("a.idx", whole[:10])) == "a.idx is cut off in its header"
+    assert refusal(idx, put("a.idx", b"")) == "a.idx is no IDX file: it does not begin as one"
+    assert refusal(idx, put("a.idx", b"\x89PNG....")) == "a.idx is no IDX file: it does not begin as one"
+    assert refusal(idx, put("a.idx", idx_bytes(DIGITS.astype(">f4"), 0x0D))) == (
         "a.idx holds float32, and pixels and labels are bytes (uint8)"
     )
     path = put("a.idx.gz", whole)
     path.write_bytes(path.read_bytes()[:-100])
-    assert refusal(path).startswith("a.idx.gz is damaged, or cut off: it does not unpack (")
-    assert refusal(path.parent / "none.idx") == "none.idx cannot be read: No such file or directory"
+    assert refusal(idx, path).startswith("a.idx.gz is damaged, or cut off: it does not unpack (")
+    assert refusal(idx, path.parent / "none.idx") == "none.idx cannot be read: No such file or directory"
 
 
 def test_a_header_that_lies_about_its_size_costs_no_memory(put):
     data = struct.pack(">4B3I", 0, 0, 8, 3, 2**32 - 1, 28, 28) + bytes(28 * 28 * 2)
-    assert refusal(put("a.idx", data)) == "a.idx is cut off: it ends in row 2 of 4,294,967,295"
+    assert refusal(idx, put("a.idx", data)) == "a.idx is cut off: it ends in row 2 of 4,294,967,295"
 
 
 @pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "train-images-idx3-ubyte.gz", "t.idx3-ubyte", "T.IDX"])
@@ -124,4 +105,4 @@ def test_the_command_line_knows_them_by_their_names(put, name):
 def test_a_bomb_of_labels_is_refused_before_it_fills_memory(put, monkeypatch):
     monkeypatch.setattr(textfiles, "UNPACKED_FREELY", 1 << 16)
     path = put("a.idx.gz", np.zeros((1000, 28, 28), np.uint8))
-    assert refusal(path) == "a.idx.gz unpacks to more than 200 times its size, as a bomb does: unpack it yourself"
+    assert refusal(idx, path) == "a.idx.gz unpacks to more than 200 times its size, as a bomb does: unpack it yourself"

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import warnings
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from small_pictures import eights, far, seeds, table
 
 import genreg
 import genreg_gan
 from genreg.checkpoint import Weights, write_tensors
-from genreg.data import Source, noted
+from genreg.data import Source
 from genreg.errors import CheckpointError, DataError, UsageError
 from genreg.images import encode, image_field, images
 from genreg.samplers import interpolate, truncate
@@ -37,32 +37,6 @@ PACKAGE = Path(genreg_gan.__file__).parent
 OPTIONS = TorchOptions(device="cpu")
 SILENT = lambda done, total=None, /, **figures: None  # noqa: E731
 QUICK = {"steps": 6, "batch": 16, "width": 8, "hidden": 16, "penalty_every": 1}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # the networks are too small for more
-    yield
-    torch.set_num_threads(before)
-
-
-@cache
-def eights() -> tuple[np.ndarray, np.ndarray]:
-    """scikit-learn's digits: uint8 [1797, 8, 8, 1] with 17 levels, and labels."""
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    return np.rint(data.images * 255 / 16).astype(np.uint8)[..., None], data.target.astype(np.int32)
-
-
-def table(x: np.ndarray, y: np.ndarray | None, classes: int = 10) -> pa.Table:
-    column = images(np.ascontiguousarray(x))
-    fields, arrays = [pa.field("image", column.type)], [column]
-    if y is not None:
-        fields.append(noted(pa.field("digit", pa.int32()), role="label", values=list(range(classes))))
-        arrays.append(pa.array(y, pa.int32(), mask=np.asarray(y) < 0))
-    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
 
 def enlarged(x: np.ndarray, side: int) -> np.ndarray:
@@ -110,17 +84,9 @@ def given(rows: int, digit=None) -> pa.RecordBatch:
     return pa.record_batch({"digit": pa.array(values, pa.int32())})
 
 
-def seeds(count: int, first: int = 0) -> np.ndarray:
-    return np.arange(first, first + count, dtype=np.uint64)
-
-
 def sampled(model: ImageGan, seeds_: np.ndarray, digit=None) -> np.ndarray:
     batch = model.render(model.propose(seeds_, given(len(seeds_), digit)))
     return pictures(batch.column(0), model.config.shape)[0]
-
-
-def far(a: np.ndarray, b: np.ndarray) -> int:
-    return int(np.abs(a.astype(int) - b.astype(int)).max())
 
 
 # ---- what comes out ----

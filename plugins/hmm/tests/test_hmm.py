@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 import genreg
 import genreg_hmm
 from genreg.checkpoint import Weights
+from genreg.cli import main
 from genreg.data import Source
 from genreg.draft import Inferring, Scoring
 from genreg.errors import CheckpointError, DataError, Unsupported, UsageError
@@ -634,14 +635,15 @@ def test_from_a_file_to_samples_in_the_form_of_the_data(tmp_path):
     assert filled[0][1] is not None
 
 
-def test_lists_in_a_pipe_are_json_lines(tmp_path):
+def test_lists_in_a_pipe_are_json_lines(tmp_path, capsys):
     (tmp_path / "data.jsonl").write_text('{"x": [1.0, 2.0, 3.5]}\n' * 5, "utf-8")
     genreg.train("hmm", tmp_path / "data.jsonl", out=tmp_path / "model", settings={"states": 1}, split="100")
-    command = [sys.executable, "-m", "genreg", "run", str(tmp_path / "model"), "--seed", "1", "--given"]
-    done = subprocess.run([*command, "length=2"], capture_output=True, text=True, check=True)
+    command = ["run", str(tmp_path / "model"), "--seed", "1", "--given"]
+    done = subprocess.run([sys.executable, "-m", "genreg", *command, "length=2"], capture_output=True, check=True)
     assert len(json.loads(done.stdout)["x"]) == 2
-    wrong = subprocess.run([*command, "temperature=-1"], capture_output=True, text=True, check=False)
-    assert (wrong.returncode, wrong.stderr) == (2, "genreg: temperature=-1: it is 0 or more\n")
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "temperature=-1"])
+    assert (ended.value.code, capsys.readouterr().err) == (2, "genreg: temperature=-1: it is 0 or more\n")
 
 
 def test_text_of_which_each_row_differs_can_be_trained_on(tmp_path):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genreg import load
@@ -177,6 +177,7 @@ def test_a_run_that_goes_on_in_the_middle_of_a_request_does_not_pay_for_it_again
 @given(
     st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 9)), max_size=40), st.integers(1, 4), st.integers(0, 40)
 )
+@settings(deadline=None)
 def test_groups_hold_each_row_once_and_stay_as_they_were_noted(tmp_path_factory, asked, most, cut):
     asked = [*dict.fromkeys(asked)]
     rows = [Row(number, seed, digest, None) for number, (digest, seed) in enumerate(asked)]

@@ -104,12 +104,12 @@ def test_prompts_of_a_file_are_requests_of_their_own(server, tmp_path):
     assert samples.table.column("prompt").to_pylist() == ["a hat", "a cat", "a cat"]
 
 
-def test_an_edit_uploads_its_pictures_and_its_mask(server, tmp_path):
+def test_an_edit_uploads_its_pictures_and_its_mask(server, tmp_path, main):
     hat, coat = encode(np.zeros((64, 64, 3), np.uint8)), encode(np.full((64, 64, 3), 9, np.uint8))
     for name, data in {"hat.png": hat, "coat.png": coat, "mask.png": CLEAR}.items():
         (tmp_path / name).write_bytes(data)
     given = ["--given", "image=hat.png", "--given", "images=[coat.png]", "--given", "mask=mask.png"]
-    cli("run", "openai-image", "make it red", *given, "--given", "size=64x64", "-o", "red.png", cwd=tmp_path)
+    main("run", "openai-image", "make it red", *given, "--given", "size=64x64", "-o", "red.png", cwd=tmp_path)
     entry = server.log[-1]
     assert entry["path"] == "/v1/images/edits"
     assert [file["sha256"] for file in entry["body"]["image"]] == [sha256(data).hexdigest() for data in (hat, coat)]
@@ -186,11 +186,11 @@ def test_a_model_of_a_servers_own_is_asked_for_anything(server):
     assert (sent(server)["size"], sent(server)["quality"]) == ("256x256", "hd")
 
 
-def test_without_a_key_a_run_says_how_to_set_one(tmp_path):
-    _, err = cli("run", "openai-image", "a hat", code=2, cwd=tmp_path)
+def test_without_a_key_a_run_says_how_to_set_one(tmp_path, main):
+    _, err = main("run", "openai-image", "a hat", code=2, cwd=tmp_path)
     assert "needs a key, and there is none: genreg keys set openai, or set OPENAI_API_KEY" in err
     assert not list(tmp_path.iterdir())
-    assert "key: api.openai.com needs a key" in cli("show", "openai-image")[0]
+    assert "key: api.openai.com needs a key" in main("show", "openai-image")[0]
 
 
 def test_what_is_known_of_models_is_found_by_the_longest_name():
@@ -218,8 +218,8 @@ def test_the_most_tokens_are_as_published(asked, tokens):
 # ---- files ----
 
 
-def test_several_pictures_go_to_a_folder_as_they_came_each_with_its_recipe(server, tmp_path):
-    out, _ = cli("run", "openai-image", "a hat", "--given", "size=64x64", "-n", 3, "--seed", 5, cwd=tmp_path)
+def test_several_pictures_go_to_a_folder_as_they_came_each_with_its_recipe(server, tmp_path, main):
+    out, _ = main("run", "openai-image", "a hat", "--given", "size=64x64", "-n", 3, "--seed", 5, cwd=tmp_path)
     assert out == "openai-image-5/\n"
     folder = tmp_path / "openai-image-5"
     assert [(folder / f"{seed}.png").read_bytes() for seed in (5, 6, 7)] == came(server, "a hat", n=3)
@@ -228,14 +228,14 @@ def test_several_pictures_go_to_a_folder_as_they_came_each_with_its_recipe(serve
     assert [(row["file"], row["prompt"], row["outcome"]) for row in rows] == [
         (f"{seed}.png", "a hat", "ok") for seed in (5, 6, 7)
     ]
-    cli("run", "openai-image", "--recipe", folder / "6.png", "-o", "again.png", cwd=tmp_path, code=2)
-    cli("run", "--recipe", folder / "6.png", "-o", "again.png", cwd=tmp_path)
+    main("run", "openai-image", "--recipe", folder / "6.png", "-o", "again.png", cwd=tmp_path, code=2)
+    main("run", "--recipe", folder / "6.png", "-o", "again.png", cwd=tmp_path)
     assert server.log[-1]["body"] == {"model": "gpt-image-2", "prompt": "a hat", "size": "64x64"}
 
 
-def test_a_page_shows_each_picture_with_its_prompt(server, tmp_path):
+def test_a_page_shows_each_picture_with_its_prompt(server, tmp_path, main):
     (tmp_path / "p.csv").write_text(f'prompt\n"{CAT}"\n<b>\n', "utf-8")
-    cli("run", "openai-image", "--given", "p.csv", "--given", "size=64x64", "-o", "sheet.html", cwd=tmp_path)
+    main("run", "openai-image", "--given", "p.csv", "--given", "size=64x64", "-o", "sheet.html", cwd=tmp_path)
     page = (tmp_path / "sheet.html").read_text("utf-8")
     assert page.count("<figure>") == page.count("data:image/png;base64,") == 2
     assert f"<b>prompt</b> {CAT}" in page
@@ -251,11 +251,11 @@ def test_a_notebook_shows_the_bytes_that_came(server):
     assert samples._repr_png_().startswith(b"\x89PNG")
 
 
-def test_a_picture_in_another_format_is_named_by_its_bytes(server, tmp_path):
+def test_a_picture_in_another_format_is_named_by_its_bytes(server, tmp_path, main):
     jpeg = encode(np.zeros((8, 8, 3), np.uint8), kind="JPEG")
     server.state.pictures["/pictures/0.png"] = (200, "image/jpeg", jpeg)
     server.fault("url", times=-1)
-    out, _ = cli("run", "openai-image", "a hat", "--seed", 1, cwd=tmp_path)
+    out, _ = main("run", "openai-image", "a hat", "--seed", 1, cwd=tmp_path)
     assert out == "openai-image-1.jpg\n"
     assert (tmp_path / "openai-image-1.jpg").read_bytes() == jpeg
     samples = load("openai-image").sample(prompt="a hat", format="png")
@@ -266,9 +266,9 @@ def test_a_picture_in_another_format_is_named_by_its_bytes(server, tmp_path):
 # ---- on the way ----
 
 
-def test_pictures_on_the_way_are_kept_as_files(server, tmp_path):
+def test_pictures_on_the_way_are_kept_as_files(server, tmp_path, main):
     options = ["--option", "partials=2", "--option", "partials_folder=on/the/way"]
-    out, _ = cli("run", "openai-image", "a hat", "--given", "size=64x64", "--seed", 4, *options, cwd=tmp_path)
+    out, _ = main("run", "openai-image", "a hat", "--given", "size=64x64", "--seed", 4, *options, cwd=tmp_path)
     assert sent(server)["partial_images"] == 2
     kept = sorted((tmp_path / "on/the/way").iterdir())
     assert [path.name for path in kept] == ["4-1.png", "4-2.png"]
@@ -292,9 +292,9 @@ def test_terminals_that_can_are_told_by_their_protocol():
 # ---- plan and price ----
 
 
-def test_a_dry_run_says_how_many_requests_and_sends_none(server, tmp_path):
+def test_a_dry_run_says_how_many_requests_and_sends_none(server, tmp_path, main):
     arguments = ["a hat", "-n", 6, "--given", "quality=low", "--dry-run", "--option", "price=[5,30]"]
-    out, _ = cli("run", "openai-image", *arguments, "--option", "most_tokens=1000", cwd=tmp_path)
+    out, _ = main("run", "openai-image", *arguments, "--option", "most_tokens=1000", cwd=tmp_path)
     plan = json.loads(out)
     assert plan["requests"] == "2 for 6 pictures"
     assert plan["price"] == "at most $0.1802"  # 6 x (1,000 x $30 + 5 x $5) per million

@@ -137,13 +137,13 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_sent(given, message,
 # ---- prompts from files and stdin ----
 
 
-def test_a_template_is_filled_in_and_its_columns_pass_through(server, tmp_path):
+def test_a_template_is_filled_in_and_its_columns_pass_through(server, tmp_path, main):
     (tmp_path / "p.csv").write_text("name,language,unused\n李白,中文,1\nAda,English,2\n", "utf-8")
     prompt = 'Describe {name} in {language} as {"a": 1} and {{b}}'
-    code_2 = cli("run", "openai-text", "--given", tmp_path / "p.csv", "--given", f"prompt={prompt}", code=2)[1]
+    code_2 = main("run", "openai-text", "--given", tmp_path / "p.csv", "--given", f"prompt={prompt}", code=2)[1]
     assert "the column unused: there is no condition unused" in code_2
     (tmp_path / "p.csv").write_text("name,language\n李白,中文\nAda,English\n", "utf-8")
-    out, _ = cli("run", "openai-text", "--given", tmp_path / "p.csv", "--given", f"prompt={prompt}", "--seed", 5)
+    out, _ = main("run", "openai-text", "--given", tmp_path / "p.csv", "--given", f"prompt={prompt}", "--seed", 5)
     assert [(row["name"], row["language"], row["outcome"]) for row in table(out)] == [
         ("李白", "中文", "ok"), ("Ada", "English", "ok"),
     ]  # fmt: skip
@@ -151,7 +151,7 @@ def test_a_template_is_filled_in_and_its_columns_pass_through(server, tmp_path):
     assert asked == {
         'Describe 李白 in 中文 as {"a": 1} and {b}', 'Describe Ada in English as {"a": 1} and {b}',
     }  # fmt: skip
-    err = cli("run", "openai-text", "--given", tmp_path / "p.csv", "--given", "prompt={nmae}", code=2)[1]
+    err = main("run", "openai-text", "--given", tmp_path / "p.csv", "--given", "prompt={nmae}", code=2)[1]
     assert "the file has no column nmae; did you mean name? (for braces in the text, write {{nmae}})" in err
 
 
@@ -191,9 +191,9 @@ def test_text_appears_on_a_terminal_as_it_comes(server):
 # ---- outputs, recipes, codes ----
 
 
-def test_a_row_that_is_not_ok_ends_the_run_with_3(server, tmp_path):
+def test_a_row_that_is_not_ok_ends_the_run_with_3(server, tmp_path, main):
     server.fault("refusal")
-    err = cli("run", "openai-text", "Hi", "-n", 3, "-o", "out.csv", code=3, cwd=tmp_path)[1]
+    err = main("run", "openai-text", "Hi", "-n", 3, "-o", "out.csv", code=3, cwd=tmp_path)[1]
     assert "refused: I'm sorry, I can't help with that." in err
     outcomes = [row["outcome"] for row in table((tmp_path / "out.csv").read_text("utf-8"))]
     assert sorted(outcomes) == ["ok", "ok", "refused"]
@@ -204,9 +204,9 @@ def test_a_row_that_is_not_ok_ends_the_run_with_3(server, tmp_path):
     assert used["host"] == server.url.split("/")[2]
 
 
-def test_the_cost_is_reported_and_kept(server, tmp_path):
+def test_the_cost_is_reported_and_kept(server, tmp_path, main):
     option = ("--option", "price=[1000,2000]")
-    err = cli("run", "openai-text", "one two three", "-o", "out.csv", *option, cwd=tmp_path)[1]
+    err = main("run", "openai-text", "one two three", "-o", "out.csv", *option, cwd=tmp_path)[1]
     (row,) = table((tmp_path / "out.csv").read_text("utf-8"))
     cost = (3 * 1000 + int(row["output_tokens"]) * 2000) / 1e6
     assert float(row["cost"]) == pytest.approx(cost)
@@ -214,26 +214,26 @@ def test_the_cost_is_reported_and_kept(server, tmp_path):
     assert json.loads((tmp_path / "out.csv.recipe.json").read_text("utf-8"))["used"]["cost"] == pytest.approx(cost)
 
 
-def test_shards_are_put_together_with_what_they_used(server, tmp_path):
+def test_shards_are_put_together_with_what_they_used(server, tmp_path, main):
     for number in (1, 2):
         run = ("run", "openai-text", "Hi", "-n", 5, "--seed", 1, "--shard", f"{number}/2", "-o", f"{number}.csv")
-        cli(*run, cwd=tmp_path)
-    cli("concat", "1.csv", "2.csv", "-o", "all.csv", cwd=tmp_path)
+        main(*run, cwd=tmp_path)
+    main("concat", "1.csv", "2.csv", "-o", "all.csv", cwd=tmp_path)
     assert len(table((tmp_path / "all.csv").read_text("utf-8"))) == 5
     used = json.loads((tmp_path / "all.csv.recipe.json").read_text("utf-8"))["used"]
     assert (used["requests"], used["outcomes"], used["api"]) == (5, {"ok": 5}, "chat")
 
 
-def test_a_budget_is_never_exceeded_and_a_larger_one_goes_on(server, tmp_path):
+def test_a_budget_is_never_exceeded_and_a_larger_one_goes_on(server, tmp_path, main):
     prompts = "".join(f"prompt {number}\n" for number in range(40))
     common = ("run", "openai-text", "-", "-o", "out.csv", "--seed", 1, "--option", "price=[1000,1000]")
     budget = ("--given", "max_tokens=20", "--option", "concurrency=8", "--option", "budget=0.5")
-    err = cli(*common, *budget, code=2, stdin=prompts, cwd=tmp_path)[1]
+    err = main(*common, *budget, code=2, stdin=prompts, cwd=tmp_path)[1]
     assert "the budget of $0.5 does not reach" in err
     spent = server.stats()["billed_tokens"] / 1000
     assert 0.3 < spent <= 0.5
     before = server.billed
-    cli(*common, *budget[:4], "--option", "budget=9", "--resume", stdin=prompts, cwd=tmp_path)
+    main(*common, *budget[:4], "--option", "budget=9", "--resume", stdin=prompts, cwd=tmp_path)
     assert server.billed == 40
     assert before < 40
     used = json.loads((tmp_path / "out.csv.recipe.json").read_text("utf-8"))["used"]
@@ -249,8 +249,8 @@ def test_a_budget_needs_a_limit_and_a_price(server):
         far.sample(prompt="Hi", max_tokens=5)
 
 
-def test_a_dry_run_says_what_it_would_take_and_sends_nothing(server):
-    out, _ = cli("run", "openai-text", "-", "--given", "max_tokens=100", "--option", "price=[1,2]", "--dry-run",
+def test_a_dry_run_says_what_it_would_take_and_sends_nothing(server, main):
+    out, _ = main("run", "openai-text", "-", "--given", "max_tokens=100", "--option", "price=[1,2]", "--dry-run",
                  stdin="x" * 984 + "\n" + "y" * 984)  # fmt: skip
     plan = json.loads(out)
     assert plan["requests"] == "2"
@@ -260,11 +260,11 @@ def test_a_dry_run_says_what_it_would_take_and_sends_nothing(server):
     assert server.log == []
 
 
-def test_without_a_key_everything_works_but_the_run(monkeypatch, tmp_path):
-    assert "openai-text" in cli("list")[0]
-    assert "genreg keys set openai" in cli("show", "openai-text")[0]
-    assert json.loads(cli("run", "openai-text", "Hi", "--dry-run")[0])["host"] == "api.openai.com (responses API)"
-    err = cli("run", "openai-text", "Hi", "-o", "out.csv", code=2, cwd=tmp_path)[1]
+def test_without_a_key_everything_works_but_the_run(monkeypatch, tmp_path, main):
+    assert "openai-text" in main("list")[0]
+    assert "genreg keys set openai" in main("show", "openai-text")[0]
+    assert json.loads(main("run", "openai-text", "Hi", "--dry-run")[0])["host"] == "api.openai.com (responses API)"
+    err = main("run", "openai-text", "Hi", "-o", "out.csv", code=2, cwd=tmp_path)[1]
     assert err.count("\n") == 1
     assert "api.openai.com needs a key, and there is none: genreg keys set openai, or set OPENAI_API_KEY" in err
     assert list(tmp_path.iterdir()) == []
@@ -321,12 +321,10 @@ def test_kill_9_at_random_points_and_each_answer_is_paid_for_once(server, tmp_pa
     assert used["outcomes"] == {"ok": 200 - len(unknown), "unknown": len(unknown)}
 
 
-def test_ctrl_c_waits_for_what_is_paid_for(server, tmp_path):
+def test_ctrl_c_waits_for_what_is_paid_for(server, tmp_path, main):
     server.state.delay = 0.5
     command = [sys.executable, "-m", "genreg", "run", "openai-text", "Hi", "-n", "50", "--seed", "1", "-o", "out.csv"]
-    child = subprocess.Popen(
-        command, cwd=tmp_path, stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
-    )
+    child = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE)
     while len(server.log) < 4:
         time.sleep(0.01)
     child.send_signal(signal.SIGINT)
@@ -335,7 +333,7 @@ def test_ctrl_c_waits_for_what_is_paid_for(server, tmp_path):
     assert "--resume continues from there" in err
     assert server.billed == len(server.log) < 50
     server.state.delay = 0
-    cli(*command[3:], "--resume", cwd=tmp_path)
+    main(*command[3:], "--resume", cwd=tmp_path)
     assert server.billed == 50
     assert {row["outcome"] for row in table((tmp_path / "out.csv").read_text("utf-8"))} == {"ok"}
 

@@ -65,6 +65,22 @@ def literal(name: str, ws: np.ndarray, **more) -> np.ndarray:
     return np.stack([paint(state, config, own, **more) for own in ws])
 
 
+@cache
+def painted(name: str) -> np.ndarray:
+    """What the literal version makes of three of ``some_ws``, once for all tests: it takes its time."""
+    return literal(name, some_ws(GENERATORS[name], 3).numpy())
+
+
+PLACES = np.stack([inverse_place(np.array([0.1, -0.2]), 30.0), inverse_place(np.array([-0.3, 0.05]), -70.0)])
+
+
+@cache
+def painted_in_places(name: str) -> np.ndarray:
+    """The same of two, each in its place."""
+    ws = some_ws(GENERATORS[name]).numpy()
+    return np.concatenate([literal(name, ws[i : i + 1], transform=PLACES[i]) for i in range(2)])
+
+
 def far(found, wanted) -> float:
     """The largest difference over the largest value."""
     found, wanted = (np.asarray(x.detach() if isinstance(x, torch.Tensor) else x, np.float64) for x in (found, wanted))
@@ -78,8 +94,7 @@ def far(found, wanted) -> float:
 @pytest.mark.parametrize("name", GENERATORS)
 def test_a_generator_is_its_literal_version(name):
     config, (generator, _) = GENERATORS[name], filled(name)
-    ws = some_ws(config)
-    wanted = literal(name, ws.numpy())
+    ws, wanted = some_ws(config), painted(name)[:2]
     assert far(deepcopy(generator).double().synthesis(ws), wanted) < 1e-12
     assert far(generator.synthesis(ws.float()), wanted) < 2e-6
 
@@ -119,10 +134,8 @@ def test_noise_is_the_files_drawn_or_none():
 @pytest.mark.parametrize("name", [name for name in GENERATORS if "3" in name])
 def test_stylegan3_takes_a_transform_for_each_row(name):
     config, (generator, _) = GENERATORS[name], filled(name)
-    ws = some_ws(config)
-    moved = [inverse_place(np.array([0.1, -0.2]), 30.0), inverse_place(np.array([-0.3, 0.05]), -70.0)]
-    wanted = np.concatenate([literal(name, ws[i : i + 1].numpy(), transform=moved[i]) for i in range(2)])
-    assert far(deepcopy(generator).double().synthesis(ws, torch.from_numpy(np.stack(moved))), wanted) < 1e-12
+    found = deepcopy(generator).double().synthesis(some_ws(config), torch.from_numpy(PLACES))
+    assert far(found, painted_in_places(name)) < 1e-12
 
 
 CRITICS = {
@@ -167,7 +180,7 @@ def test_strips_make_the_same_picture(name, strip, monkeypatch):
     ws = some_ws(config, 3).float()
     painter = painting.painter2(deepcopy(generator).synthesis, torch.device("cpu"), torch.float32)
     made = torch.stack(list(painter(ws, None, None)))
-    assert far(made, literal(name, ws.double().numpy())) < 2e-6
+    assert far(made, painted(name)) < 2e-6
     alone = next(painter(ws[1:2], None, None))
     assert far(made[1], alone) < 1e-6
 
@@ -177,13 +190,11 @@ def test_strips_make_the_same_picture(name, strip, monkeypatch):
 def test_strips_of_stylegan3_make_the_same_picture_in_each_place(name, strip, monkeypatch):
     monkeypatch.setattr(painting3, "STRIP_BYTES", strip)
     config, (generator, _) = GENERATORS[name], filled(name)
-    ws = some_ws(config)
-    moved = np.stack([inverse_place(np.array([0.1, -0.2]), 30.0), inverse_place(np.array([-0.3, 0.05]), -70.0)])
+    ws = some_ws(config).float()
     painter = painting3.painter3(deepcopy(generator).synthesis, torch.device("cpu"), torch.float32)
-    made = torch.stack(list(painter(ws.float(), None, torch.from_numpy(moved).float())))
-    wanted = np.concatenate([literal(name, ws[i : i + 1].numpy(), transform=moved[i]) for i in range(2)])
-    assert far(made, wanted) < 1e-5
-    assert far(next(painter(ws.float(), None, None)), literal(name, ws[:1].numpy())[0]) < 1e-5
+    made = torch.stack(list(painter(ws, None, torch.from_numpy(PLACES).float())))
+    assert far(made, painted_in_places(name)) < 1e-5
+    assert far(next(painter(ws, None, None)), painted(name)[0]) < 1e-5
 
 
 def test_strips_take_noise_row_by_row(monkeypatch):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from stylegan_files import FIXTURES, published
 
 import genreg
 from genreg.checkpoint import Checkpoint, save
@@ -20,8 +19,7 @@ from genreg_stylegan.layout import layers, signals
 from genreg_stylegan.model import generator_of
 from genreg_stylegan.stylegan2 import no_noise
 
-FIXTURES = Path(os.environ.get("GENREG_STYLEGAN_FIXTURES", "nowhere"))
-pytestmark = pytest.mark.skipif(not FIXTURES.is_dir(), reason="GENREG_STYLEGAN_FIXTURES names no folder")
+pytestmark = published
 NAMES = ["sg2_32_uncond", "sg2_16_clamp", "sg2_16_orig_nonoise", "sg3_t_32"]
 
 

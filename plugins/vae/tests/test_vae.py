@@ -7,7 +7,6 @@ import subprocess
 import sys
 import warnings
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from small_pictures import eights, far, seeds, table
 
 import genreg
 import genreg_vae
 from genreg.checkpoint import Weights, write_tensors
-from genreg.data import Source, noted
+from genreg.data import Source
 from genreg.draft import Inferring, Scoring
 from genreg.errors import CheckpointError, DataError, UsageError
 from genreg.images import encode, image_field, images
@@ -37,24 +37,6 @@ FAMILY = next(family for family in genreg_vae.genreg_models() if family.name == 
 BUNDLED = Path(genreg_vae.__file__).parent / "vae-digits"
 OPTIONS = genreg_vae.Options(device="cpu", importance=8)
 SILENT = lambda done, total=None, /, **figures: None  # noqa: E731
-
-
-@cache
-def eights() -> tuple[np.ndarray, np.ndarray]:
-    """scikit-learn's digits: uint8 [1797, 8, 8, 1] with 17 levels, and labels."""
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    return np.rint(data.images * 255 / 16).astype(np.uint8)[..., None], data.target.astype(np.int32)
-
-
-def table(x: np.ndarray, y: np.ndarray | None, classes: int = 10) -> pa.Table:
-    column = images(np.ascontiguousarray(x))
-    fields, arrays = [pa.field("image", column.type)], [column]
-    if y is not None:
-        fields.append(noted(pa.field("digit", pa.int32()), role="label", values=list(range(classes))))
-        arrays.append(pa.array(y, pa.int32(), mask=np.asarray(y) < 0))
-    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
 
 def fitted(folder: Path, data: pa.Table, held: pa.Table | None = None, **config):
@@ -103,18 +85,10 @@ def given(rows: int, **columns_) -> pa.RecordBatch:
     return pa.record_batch({name: pa.array(every.get(name, [None] * rows), kind) for name, kind in types.items()})
 
 
-def seeds(count: int, first: int = 0) -> np.ndarray:
-    return np.arange(first, first + count, dtype=np.uint64)
-
-
 def sampled(model: ImageVae, seeds_: np.ndarray, **conditions) -> np.ndarray:
     return pictures(
         model.render(model.propose(seeds_, given(len(seeds_), **conditions))).column(0), model.config.shape
     )[0]
-
-
-def far(a: np.ndarray, b: np.ndarray) -> int:
-    return int(np.abs(a.astype(int) - b.astype(int)).max())
 
 
 # ---- what comes out ----

@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from small_pictures import eights, seeds, table
 
 import genreg_vae
 from genreg.checkpoint import Weights, write_tensors
-from genreg.data import Source, noted
+from genreg.data import Source
 from genreg.errors import CheckpointError, UsageError
 from genreg.images import encode, images
 from genreg.samplers import clamp
@@ -34,10 +35,6 @@ def small_prior(codes=3, tokens=4, classes=2) -> CodePrior:
         torch.nn.init.normal_(prior.leave.weight, 0, 0.5)
         torch.nn.init.normal_(prior.codes.weight)
     return prior.requires_grad_(False)
-
-
-def seeds(count: int, first: int = 0) -> np.ndarray:
-    return np.arange(first, first + count, dtype=np.uint64)
 
 
 def test_the_prior_is_a_distribution_over_all_grids_of_each_class():
@@ -87,21 +84,10 @@ def test_the_grid_has_no_more_codes_than_allowed(size, grid):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    from sklearn.datasets import load_digits
-
-    folder, data = tmp_path_factory.mktemp("vq"), load_digits()
-    x = np.rint(data.images * 255 / 16).astype(np.uint8)[..., None]
-
-    def part(rows, name):
-        label = noted(pa.field("digit", pa.int32()), role="label", values=list(range(10)))
-        column = images(np.ascontiguousarray(x[rows]))
-        arrays = [column, pa.array(data.target[rows], pa.int32())]
-        return Source.of(pa.Table.from_arrays(arrays, schema=pa.schema([pa.field("image", column.type), label])), name)
-
+    folder, (x, y) = tmp_path_factory.mktemp("vq"), eights()
     sizes = {"codes": 32, "code_width": 8, "most_tokens": 16, "width": 16, "prior_layers": 1, "prior_width": 32}
     config = VqConfig(levels=17, steps=200, prior_steps=150, **sizes)
-    rows = slice(0, 1400), slice(1400, None)
-    parts = part(rows[0], "train"), part(rows[1], "validation")
+    parts = Source.of(table(x[:1400], y[:1400]), "train"), Source.of(table(x[1400:], y[1400:]), "validation")
     found = fit(config, OPTIONS, *parts, seed=0, folder=Path(folder) / "run", report=SILENT)
     write_tensors(folder / "m.safetensors", found.tensors)
     return found, load(found.config, OPTIONS, Weights.open(folder / "m.safetensors")), x

@@ -1,0 +1,8 @@
+"""The helpers beside the tests of genreg-torch can be imported by these."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "torch" / "tests"))
