@@ -36,7 +36,7 @@ def _mistakes(front_matter: str) -> list[str]:
         return ["metadata must be a mapping"]
     wanted = {"license": (str, list), "pipeline_tag": str, "library_name": str}
     errors = [f'"{key}" must be a string' for key, kind in wanted.items() if not isinstance(card.get(key, ""), kind)]
-    return errors + (['"tags" must be an array'] if not isinstance(card.get("tags", []), list | NoneType) else [])
+    return errors + (['"tags" must be an array'] if not isinstance(card.get("tags"), (list, NoneType)) else [])
 
 
 def preupload(request: Request, repo: Repo, commit: Commit) -> Answer:
