@@ -34,9 +34,11 @@ def _mistakes(front_matter: str) -> list[str]:
         return [f"invalid yaml: {problem}"]
     if not isinstance(card, dict):
         return ["metadata must be a mapping"]
-    wanted = {"license": (str, list), "pipeline_tag": str, "library_name": str}
+    wanted: dict[str, tuple[type, ...]] = {"license": (str, list), "pipeline_tag": (str,), "library_name": (str,)}
     errors = [f'"{key}" must be a string' for key, kind in wanted.items() if not isinstance(card.get(key, ""), kind)]
-    return errors + (['"tags" must be an array'] if not isinstance(card.get("tags"), (list, NoneType)) else [])
+    if not isinstance(card.get("tags"), list | NoneType):
+        errors.append('"tags" must be an array')
+    return errors
 
 
 def preupload(request: Request, repo: Repo, commit: Commit) -> Answer:
