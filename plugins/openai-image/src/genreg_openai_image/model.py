@@ -133,7 +133,7 @@ class RemoteImages:
                     yield from self.finished(open_groups.pop(event.row), event)
         finally:
             journal.close()
-            noted.close()
+            noted.close(keep=journal.matters)
 
     def batches(self, journal: Journal, budget: Budget, folder: Path) -> Batches:
         """The same requests by the Batch API."""
