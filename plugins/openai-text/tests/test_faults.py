@@ -94,11 +94,13 @@ def test_an_exhausted_quota_ends_the_run_at_once(api, server, tmp_path):
 def test_a_limit_that_does_not_end_ends_the_run_and_loses_nothing(server, tmp_path):
     server.fault("rate_limit", times=-1, match="stuck", retry_after_ms=1)
     options = {"concurrency": "1", "attempts": "3"}
+    rows_of(load("openai-text", options=options), tmp_path, prompt="answered before")
     with pytest.raises(GenregError, match=r"answered 429: Rate limit reached") as caught:
         rows_of(load("openai-text", options=options), tmp_path, prompt="stuck")
     assert caught.value.exit_code == 1
-    assert len(server.log) == 3
-    assert totals(tmp_path).rejected == 3
+    assert len(server.log) == 1 + 3
+    found = totals(tmp_path)
+    assert (dict(found.outcomes), found.rejected) == ({"ok": 1}, 3)
 
 
 def test_a_longer_wait_than_patience_is_not_waited_for(server, tmp_path):
