@@ -31,7 +31,8 @@ The faults are listed in ``faults.py``. Known differences from the real Hub (all
   other than the faults; repository ids are always ``namespace/name``.
 
 The way of a request: ``wire.py`` reads it and acts the fault that is on order, ``routes.py`` finds who answers
-(``reading.py``, ``uploads.py``, ``access.py``), and ``wire.py`` sends the answer. ``fake.py`` holds the state.
+(``reading.py``, ``uploads.py``, ``access.py``), and ``wire.py`` sends the answer. ``exchange.py`` has what a request
+and an answer are, ``repository.py`` what repositories hold, and ``fake.py`` the state of it all.
 """
 
 from genreg.testing.hub.access import OWNER_TOKEN, READER_TOKEN
