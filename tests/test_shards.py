@@ -87,8 +87,7 @@ def test_shards_of_a_stream(genreg, tmp_path, flowers_and_answers):
     same(genreg, 3, tmp_path, ".jsonl", "run", "answers", "sun?", "-n", "300", "--seed", "7")
 
 
-def test_rows_that_are_not_ok_are_counted_over_the_shards(genreg, tmp_path, distribution):
-    distribution("genreg-toys", TOYS, registry=MODELS)
+def test_rows_that_are_not_ok_are_counted_over_the_shards(genreg, tmp_path, flowers_and_answers):
     (tmp_path / "given.csv").write_text("prompt\nboom\nfine\nsecret\nboom\n")
     asked = ("run", "answers", "--given", tmp_path / "given.csv", "--seed", "5")
     shards = [tmp_path / f"{number}.csv" for number in (1, 2)]

@@ -447,8 +447,7 @@ def test_rows_that_are_not_ok_are_counted_over_all_windows(genreg, tmp_path, mon
     assert not part(out).exists()
 
 
-def test_a_finished_run_is_told_with_its_own_exit_code(genreg, tmp_path, distribution):
-    distribution("genreg-toys", TOYS, registry=MODELS)
+def test_a_finished_run_is_told_with_its_own_exit_code(genreg, tmp_path, flowers_and_answers):
     given, out = tmp_path / "given.csv", tmp_path / "x.csv"
     given.write_text("prompt\nboom\nfine\nsecret\n")
     asked = ("run", "answers", "--given", given, "--seed", "5", "-o", out, "--resume")
