@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -27,6 +28,7 @@ from genreg.entrypoints import package_folder
 from genreg.errors import CheckpointError, HubError, NotCached, UsageError
 from genreg.fetch import fetch
 from genreg.hub import Reference, parse
+from genreg.offline import hub_cache
 from genreg.testing import hub as _hub  # noqa: F401 - now, while it can get hold of the real time.sleep
 from genreg.weights import resolve
 
@@ -597,6 +599,54 @@ def test_an_entry_is_pulled_verified_and_run(iris, genreg, registry_file):
 )
 def test_an_entry_on_the_hub_is_pinned_to_the_bit(iris, genreg, registry_file, changed, message):
     assert message in genreg("list", "--registry", registry_file(entry(iris, **changed))).line
+
+
+def test_the_listing_marks_what_runs_without_a_network(iris, genreg, registry_file):
+    path = registry_file(entry(iris))
+    asked = ("list", "--offline", "--family", "nb", "--registry", path)
+    found = genreg(*asked).out
+    assert re.search(
+        r"^NAME +FAMILY +MAKES +OFFLINE +SUMMARY\nfar +nb +table +no +x\n +not in the cache: genreg pull far\n", found
+    )
+    assert re.search(r"^nb-iris +nb +table +yes +Iris", found, re.M)
+    assert genreg(*asked, "-q").out == "nb-iris\nnb-penguins\n"
+    far, near, _ = json.loads(genreg(*asked, "--json").out)
+    assert (far["offline"], far["obstacle"]) == (False, "not in the cache: genreg pull far")
+    assert (near["offline"], "obstacle" in near) == (True, False)
+    assert genreg("pull", "far", "--registry", path).code == 0
+    iris.forget()
+    assert genreg(*asked, "-q").out == "far\nnb-iris\nnb-penguins\n"
+    assert iris.requests() == []
+    pinned = path.read_text()
+    path.write_text(pinned.replace(commit(iris, "genreg/iris"), "0" * 40))  # the same files, of a commit that vanished
+    assert genreg(*asked, "-q").out == "far\nnb-iris\nnb-penguins\n"
+    assert genreg("run", "far", "--registry", path, "--offline").code == 0
+    (weights,) = Path(os.environ["HF_HUB_CACHE"]).rglob("model.safetensors")
+    weights.resolve().write_bytes(b"half")
+    assert genreg(*asked, "-q").out == "nb-iris\nnb-penguins\n"
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"XDG_CACHE_HOME": "/caches"},
+        {"HF_HOME": "~/hf", "XDG_CACHE_HOME": "/caches"},
+        {"HUGGINGFACE_HUB_CACHE": "/older", "HF_HOME": "/hf"},
+        {"HF_HUB_CACHE": "$HOME/模型", "HUGGINGFACE_HUB_CACHE": "/older"},
+    ],
+    ids=" ".join,
+)
+def test_the_cache_is_where_the_client_has_it(monkeypatch, variables):
+    import runpy
+
+    from huggingface_hub import constants
+
+    for name in ("XDG_CACHE_HOME", "HF_HOME", "HUGGINGFACE_HUB_CACHE", "HF_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert hub_cache() == runpy.run_path(constants.__file__)["HF_HUB_CACHE"]
 
 
 def test_what_cannot_be_pulled_or_verified_says_so(genreg, registry_file):

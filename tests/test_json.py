@@ -65,7 +65,7 @@ def desk(tmp_path, monkeypatch, genreg) -> Path:
 
 TRAIN = "train nb --data x.csv --label species"
 ASKED = {  # heading -> commands that have that shape
-    "genreg list --json": ["list --json", "list --registry extra.yaml --json"],
+    "genreg list --json": ["list --json", "list --registry extra.yaml --json", "list --offline --registry extra.yaml --json"],
     "genreg list samplers --json": [f"list {kind} --json" for kind in ("samplers", "families", "loaders", "preprocessors")],
     "genreg show MODEL --json": ["show nb-iris --json", "show ./folder --json"],
     "genreg show FAMILY --json": ["show nb --json"],

@@ -215,6 +215,41 @@ def test_an_entry_whose_plugin_is_missing_gets_its_install_line(genreg, registry
     assert genreg("list", "--registry", path, "-q", "--family", "dream").out == "dream-sheep\ngoats\n"
 
 
+def test_the_listing_says_why_an_entry_needs_a_network_or_does_not_run(genreg, registry_file):
+    nb = "family: nb, makes: table, summary: x"
+    path = registry_file(
+        f"""{CATALOGUE}models:
+  here: {{{nb}, weights: 模型}}
+  whole: {{{nb}, weights: 模型, files: {{config.json: {{size: 2}}}}}}
+  changed: {{{nb}, weights: 模型, files: {{config.json: {{size: 3}}}}}}
+  gone: {{{nb}, weights: nowhere}}
+  stray: {{{nb}, weights: pkg://genreg-none/x}}
+  remote: {{{nb}, defaults: {{options: {{base_url: 'https://example.org/v1'}}}}}}
+  local: {{{nb}, defaults: {{options: {{base_url: 'http://localhost:11434/v1'}}}}}}
+"""
+    )
+    (path.parent / "模型").mkdir()
+    (path.parent / "模型" / "config.json").write_text("{}")
+    rows = {row["name"]: row for row in json.loads(genreg("list", "--offline", "--registry", path, "--json").out)}
+    assert all(row["offline"] == ("obstacle" not in row) for row in rows.values())
+    assert all(rows[name]["offline"] for name in ("here", "whole", "local"))
+    expected = {
+        "changed": "files are missing or changed: genreg verify changed",
+        "gone": "no checkpoint in nowhere",
+        "stray": "no checkpoint in pkg://genreg-none/x",
+        "remote": "asks a server",
+        "dream-sheep": "not installed",
+    }
+    assert {name: rows[name].get("obstacle") for name in expected} == expected
+    shown = genreg("list", "--offline", "--registry", path, "--family", "dream").out
+    assert re.search(r"^dream-sheep +dream +image +no +Sheep\n +not installed: pip install .*\n$", shown, re.M)
+
+
+def test_what_needs_no_network_is_not_marked(genreg):
+    line = "--offline marks models, and samplers need no network: genreg list --offline"
+    assert genreg("list", "samplers", "--offline").line == line
+
+
 def test_the_install_line_is_the_path_in_a_checkout(tmp_path, monkeypatch):
     checkout = tmp_path / "生成 models"
     (checkout / "plugins" / "nb").mkdir(parents=True)

@@ -87,6 +87,16 @@ def test_shards_of_a_stream(genreg, tmp_path, flowers_and_answers):
     same(genreg, 3, tmp_path, ".jsonl", "run", "answers", "sun?", "-n", "300", "--seed", "7")
 
 
+def test_rows_that_are_not_ok_are_counted_over_the_shards(genreg, tmp_path, flowers_and_answers):
+    (tmp_path / "given.csv").write_text("prompt\nboom\nfine\nsecret\nboom\n")
+    asked = ("run", "answers", "--given", tmp_path / "given.csv", "--seed", "5")
+    shards = [tmp_path / f"{number}.csv" for number in (1, 2)]
+    for number, path in enumerate(shards, 1):
+        assert genreg(*asked, "--shard", f"{number}/2", "-o", path).code == 3
+    assert genreg("concat", *shards, "-o", tmp_path / "x.csv").code == 0
+    assert json.loads(genreg("show", tmp_path / "x.csv", "--json").out)["not_ok"] == 3
+
+
 def test_more_shards_than_rows_leave_some_empty(genreg, tmp_path):
     for suffix in (".csv", ".parquet", ".arrow", ".jsonl"):
         same(genreg, 4, tmp_path, suffix, "run", "nb-iris", "-n", "2", "--seed", "7")

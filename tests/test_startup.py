@@ -36,7 +36,9 @@ finally:
 
 
 TOLD = "print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
-LIGHT = {"cli", "cli.concat", "cli.list", "cli.run", "entrypoints", "errors", "registry", "registryfile", "wide"}
+LIGHT = {
+    "cli", "cli.concat", "cli.list", "cli.run", "entrypoints", "errors", "offline", "registry", "registryfile", "wide",
+}  # fmt: skip
 
 
 def imported(script: str, *arguments: str) -> set[str]:
@@ -53,6 +55,7 @@ def imported(script: str, *arguments: str) -> set[str]:
         "--help",
         "list",
         "list --json",
+        "list --offline",
         "list samplers -q",
         "list --help",
         "lst",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -444,6 +445,22 @@ def test_rows_that_are_not_ok_are_counted_over_all_windows(genreg, tmp_path, mon
         assert genreg("run", "answers", "--given", given, "--seed", "5", "-o", out).code == 130
     assert genreg("run", "-o", out, "--resume").code == 3  # the row that failed was kept before
     assert not part(out).exists()
+
+
+def test_a_finished_run_is_told_with_its_own_exit_code(genreg, tmp_path, flowers_and_answers):
+    given, out = tmp_path / "given.csv", tmp_path / "x.csv"
+    given.write_text("prompt\nboom\nfine\nsecret\n")
+    asked = ("run", "answers", "--given", given, "--seed", "5", "-o", out, "--resume")
+    assert genreg(*asked).code == 3
+    assert json.loads(genreg("show", out, "--json").out)["not_ok"] == 2
+    for again in (asked, ("run", "-o", out, "--resume")):
+        done = genreg(*again)
+        assert (done.code, done.line) == (3, f"{out} is finished already; rows that are not ok: 2")
+    assert genreg(*asked, "--json").code == 3
+    given.write_text("prompt\nfine\n")
+    assert genreg(*asked, "--force").code == 0
+    done = genreg(*asked)
+    assert (done.code, done.line) == (0, f"{out} is finished already")
 
 
 # ---- bounded memory ----

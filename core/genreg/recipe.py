@@ -40,16 +40,17 @@ class Recipe:
     versions: Mapping[str, str] = field(default_factory=dict)
     shard: str | None = None  # 3/8: this part of the rows alone
     used: Mapping[str, Any] = field(default_factory=dict)  # what it took: requests, tokens, cost
+    not_ok: int = 0  # rows that were refused, filtered, cut off or failed
     recipe: int = 1  # the format
 
     def text(self) -> str:
         """The recipe as JSON."""
-        whole = {name: value for name, value in asdict(self).items() if name != "used" or value}
+        whole = {name: value for name, value in asdict(self).items() if name not in ("used", "not_ok") or value}
         return json.dumps(whole, ensure_ascii=False, indent=2, default=str) + "\n"
 
     def differs(self, other: Recipe, free: frozenset[str] = frozenset()) -> str | None:
         """The first field in which another recipe asks for something else, apart from the ``free`` options."""
-        ours, theirs = (json.loads(replace(one, used={}).text()) for one in (self, other))
+        ours, theirs = (json.loads(replace(one, used={}, not_ok=0).text()) for one in (self, other))
         for recipe in (ours, theirs):
             recipe["options"] = {name: value for name, value in recipe["options"].items() if name not in free}
         order = sorted(ours, key="seeds".__eq__)  # last: they follow from the rest

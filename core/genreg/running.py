@@ -71,9 +71,10 @@ def run(name: str | None, condition: str | None, flags: Mapping[str, Any]) -> in
     if job.out is None:
         return _to_stdout(job)
     there = begun == recipe_path(Path(job.out)) and Path(job.out).exists()
-    if begun and there and not read_recipe(begun).differs(job.recipe, job.free):
-        _tell(job, job.windows.stop - job.windows.start, "is finished already")
-        return 0
+    if begun and there and not (made := read_recipe(begun)).differs(job.recipe, job.free):
+        also = f"; rows that are not ok: {made.not_ok:,}" if made.not_ok else ""
+        _tell(job, job.windows.stop - job.windows.start, f"is finished already{also}")
+        return 3 if made.not_ok else 0
     refuse_output(job.out, force=flags["force"] or begun == job.windows.folder / RECIPE)
     whole = len(job.windows) <= 1 and not job.run.streams and not job.windows.folder.exists()
     return _at_once(job) if whole else _by_windows(job)
@@ -314,7 +315,7 @@ def _finished(job: Job, counted: Counted, batches: Iterator[Batch]) -> int:
     if before and not filecmp.cmp(target, out, shallow=False):
         raise UsageError(f"{out} is there already, with other rows: choose another name, or --force to replace it")
     used = job.account(folder / JOURNAL).facts
-    write_recipe(Path(out), replace(job.recipe, used=used))
+    write_recipe(Path(out), replace(job.recipe, used=used, not_ok=counted.not_ok))
     shutil.rmtree(folder, ignore_errors=True)
     _tell(job, counted.rows)
     return 3 if counted.not_ok else 0

@@ -79,7 +79,8 @@ def _whole(paths: Sequence[Path]) -> Recipe:
         way = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
         way = way if missing else "name each once, in order"
         raise UsageError(f"these are the shards {', '.join(map(str, there))} of {count}: {way}")
-    return replace(recipes[0], shard=None, used=summed([recipe.used for recipe in recipes]))
+    used, not_ok = summed([recipe.used for recipe in recipes]), sum(recipe.not_ok for recipe in recipes)
+    return replace(recipes[0], shard=None, used=used, not_ok=not_ok)
 
 
 def _concat_lines(paths: Sequence[Path], out: Path, *, has_head: bool, force: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from genreg.entrypoints import install_line
-from genreg.errors import NotFound, did_you_mean
+from genreg.errors import NotFound, UsageError, did_you_mean
 from genreg.registry import Registry, read_registries
 from genreg.wide import padded, width
 
@@ -18,6 +18,7 @@ KINDS = ("models", "families", "samplers", "loaders", "preprocessors")
 @click.option("--family", help="Only models of this family.")
 @click.option("--makes", help="Only what makes this: table, sequence, text, image.")
 @click.option("--installed", is_flag=True, help="Only what can be run now.")
+@click.option("--offline", is_flag=True, help="Mark what can run without a network; with -q, print that alone.")
 @click.option("--registry", "registries", multiple=True, metavar="FILE", help="Read this registry file too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Print names alone.")
@@ -26,13 +27,16 @@ def command(
     family: str | None,
     makes: str | None,
     installed: bool,
+    offline: bool,
     registries: tuple[str, ...],
     as_json: bool,
     quiet: bool,
 ) -> None:
     """List what there is: models, or the KIND of component named."""
+    if offline and kind != "models":
+        raise UsageError(f"--offline marks models, and {kind} need no network: genreg list --offline")
     registry = read_registries(registries)
-    rows = _models(registry) if kind == "models" else _components(registry, kind)
+    rows = _models(registry, offline) if kind == "models" else _components(registry, kind)
     for option, value, known in (
         ("family", family, {entry.family for entry in registry.entries.values()} | registry.offers["families"].keys()),
         ("makes", makes, {entry.makes for entry in registry.entries.values()} | MAKES),
@@ -45,6 +49,7 @@ def command(
         if (family is None or row["family"] == family)
         and (makes is None or row["makes"] == makes)
         and (not installed or row["installed"])
+        and (not (offline and quiet) or row["offline"])
     ]
     if as_json:
         import json
@@ -58,7 +63,7 @@ def command(
         click.echo(f"genreg: {problem}", err=True)
 
 
-def _models(registry: Registry) -> list[dict[str, object]]:
+def _models(registry: Registry, offline: bool) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for name, entry in sorted(registry.entries.items()):
         row: dict[str, object] = {
@@ -69,6 +74,11 @@ def _models(registry: Registry) -> list[dict[str, object]]:
             row["plugin"] = entry.plugin
             if not entry.installed:
                 row["install"] = install_line(entry.plugin)
+        if offline:
+            from genreg.offline import obstacle
+
+            why_not = obstacle(entry, registry)
+            row |= {"offline": False, "obstacle": why_not} if why_not else {"offline": True}
         if entry.overrides:
             row["overrides"] = entry.overrides
         rows.append(row)
@@ -90,12 +100,20 @@ def _components(registry: Registry, kind: str) -> list[dict[str, object]]:
 
 def _draw(rows: list[dict[str, object]], kind: str) -> None:
     heads = ("name", "family", "makes", "summary") if kind == "models" else ("name", "plugin", "summary")
-    cells = [heads, *(tuple(str(row.get(head) or "") for head in heads) for row in rows)]
+    if rows and "offline" in rows[0]:
+        heads = (*heads[:-1], "offline", heads[-1])
+    cells = [heads, *(tuple(_cell(row.get(head)) for head in heads) for row in rows)]
     widths = [max(width(row[at]) for row in cells) for at in range(len(heads) - 1)]
     for row, source in zip(cells, [None, *rows], strict=True):
         line = "  ".join(padded(cell, wide) for cell, wide in zip(row, widths, strict=False)) + "  " + row[-1]
         click.echo(line.upper() if source is None else line)
         if source and source.get("install"):
             click.echo(f"{'':{widths[0]}}  not installed: {source['install']}")
+        elif source and source.get("obstacle"):
+            click.echo(f"{'':{widths[0]}}  {source['obstacle']}")
         if source and source.get("overrides"):
             click.echo(f"{'':{widths[0]}}  overrides the entry of {source['overrides']}")
+
+
+def _cell(value: object) -> str:
+    return ("no", "yes")[value] if isinstance(value, bool) else str(value or "")

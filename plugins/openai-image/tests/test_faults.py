@@ -162,6 +162,14 @@ def test_an_exhausted_quota_ends_the_run_at_once(server, tmp_path):
     assert len(server.log) == 1
 
 
+def test_a_run_that_was_refused_at_once_leaves_nothing_behind(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong")
+    with pytest.raises(UsageError, match="answered 401"):
+        rows_of(load("openai-image", options={"concurrency": "1"}), tmp_path, n=3)
+    assert len(server.log) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 # ---- rows that go together ----
 
 

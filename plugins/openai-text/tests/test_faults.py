@@ -12,6 +12,7 @@ from genreg import load
 from genreg.errors import GenregError, UsageError
 from genreg.generate import generate
 from genreg_openai.journal import totals
+from genreg_openai.spread import spread
 
 APIS = ("chat", "responses")
 
@@ -94,11 +95,13 @@ def test_an_exhausted_quota_ends_the_run_at_once(api, server, tmp_path):
 def test_a_limit_that_does_not_end_ends_the_run_and_loses_nothing(server, tmp_path):
     server.fault("rate_limit", times=-1, match="stuck", retry_after_ms=1)
     options = {"concurrency": "1", "attempts": "3"}
+    rows_of(load("openai-text", options=options), tmp_path, prompt="answered before")
     with pytest.raises(GenregError, match=r"answered 429: Rate limit reached") as caught:
         rows_of(load("openai-text", options=options), tmp_path, prompt="stuck")
     assert caught.value.exit_code == 1
-    assert len(server.log) == 3
-    assert totals(tmp_path).rejected == 3
+    assert len(server.log) == 1 + 3
+    found = totals(tmp_path)
+    assert (dict(found.outcomes), found.rejected) == ({"ok": 1}, 3)
 
 
 def test_a_longer_wait_than_patience_is_not_waited_for(server, tmp_path):
@@ -134,6 +137,19 @@ def test_a_server_that_is_not_there_is_told_at_once(monkeypatch, tmp_path):
 def test_connections_are_used_again(api, server, tmp_path):
     rows_of(load("openai-text", options={"api": api, "concurrency": "2"}), tmp_path, n=20)
     assert len({entry["port"] for entry in server.log}) <= 2
+
+
+def test_many_connections_are_several_pools_which_use_them_again(server, tmp_path):
+    rows = rows_of(load("openai-text", options={"concurrency": "20"}), tmp_path, n=80)
+    assert [row["outcome"] for row in rows] == ["ok"] * 80
+    assert len({entry["port"] for entry in server.log}) <= 2 * 20
+
+
+def test_a_proxy_is_left_to_the_client(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "localhost")
+    assert [spread(count) is None for count in (1, 8, 9)] == [True, True, False]
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    assert spread(64) is None
 
 
 def test_a_redirect_is_named_and_not_followed(server, tmp_path):

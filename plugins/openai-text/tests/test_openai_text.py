@@ -204,6 +204,13 @@ def test_a_row_that_is_not_ok_ends_the_run_with_3(server, tmp_path, main):
     assert used["host"] == server.url.split("/")[2]
 
 
+def test_a_run_that_was_refused_at_once_leaves_nothing_behind(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong")
+    err = cli("run", "openai-text", "Hi", "-n", 3, "-o", "out.csv", code=2, cwd=tmp_path)[1]
+    assert "answered 401" in err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_cost_is_reported_and_kept(server, tmp_path, main):
     option = ("--option", "price=[1000,2000]")
     err = main("run", "openai-text", "one two three", "-o", "out.csv", *option, cwd=tmp_path)[1]

@@ -54,6 +54,23 @@ def test_without_a_folder_nothing_is_left(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("steps", "left"),
+    [
+        ([], False),
+        ([("sent", "a"), ("rejected", "a", "401")], False),
+        ([("sent", "a")], True),
+        ([("sent", "a"), ("submitted", "a", "batch_1")], True),
+        ([("sent", "a"), ("done", "a", ANSWER)], True),
+        ([("sent", "a"), ("rejected", "a", "429"), ("sent", "b")], True),
+        ([("sent", "a"), ("sent", "a"), ("rejected", "a", "429")], True),  # the first may have been billed
+    ],
+)
+def test_a_journal_of_rejections_alone_is_not_left_behind(tmp_path, steps, left):
+    write(tmp_path, *steps).close()
+    assert [path.name for path in tmp_path.iterdir()] == ["requests.jsonl"] * left
+
+
 @given(st.integers(0, 400), st.binary(max_size=20))
 @settings(max_examples=60, deadline=None)
 def test_a_torn_end_is_cut_off_and_what_was_whole_stays(tmp_path_factory, cut, garbage):

@@ -210,3 +210,32 @@ def test_a_diffusers_folder_runs_by_its_path(tmp_path):
     assert model.family.name == "autoencoder-kl"
     (image,) = model.sample(1, seed=0, given={"like": str(photo)}).images()
     assert image.size == (32, 32)
+
+
+def test_the_autoencoder_of_a_strangers_pipeline_runs_from_the_hub(genreg_hub, tmp_path):
+    """A repository in diffusers' layout: the one folder that is named is fetched alone, and runs as it lies."""
+    from PIL import Image
+
+    import genreg
+
+    photo, local = tmp_path / "photo.png", folder(tmp_path / "kl")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)).save(photo)
+    files = {f"vae/{path.name}": path for path in local.iterdir()}
+    others = {"model_index.json": b"{}", "unet/config.json": b"{}", "unet/diffusion_pytorch_model.bin": b"\x80\x04."}
+    genreg_hub.add_repo("stranger/pipeline", files | others)
+
+    def sampled(reference: str, **how: bool) -> tuple[str, bytes]:
+        model = genreg.load(reference, options={"device": "cpu"}, **how)
+        (image,) = model.sample(1, seed=7, given={"like": str(photo)}).images()
+        assert model.family.name == "autoencoder-kl"
+        return model.name, image.tobytes()
+
+    commit = genreg_hub.repos["models", "stranger/pipeline"].find("main").oid
+    pinned, image = sampled("hf://stranger/pipeline@main/vae")
+    assert pinned == f"hf://stranger/pipeline@{commit}/vae"
+    assert image == sampled(str(local))[1]
+    asked = {request["path"].partition("/resolve/")[2] for request in genreg_hub.requests(path="/resolve/")}
+    assert {path.partition("/")[2] for path in asked} == {"vae/config.json", f"vae/{FILE}"}
+    genreg_hub.forget()
+    assert sampled(pinned, offline=True) == (pinned, image)
+    assert genreg_hub.requests() == []

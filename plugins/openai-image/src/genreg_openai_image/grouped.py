@@ -63,7 +63,7 @@ class Noted:
         if folder is None:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / NAME
+        path = self._path = folder / NAME
         whole = 0
         for line in path.read_bytes().splitlines(keepends=True) if path.is_file() else ():
             if not line.endswith(b"\n"):
@@ -83,10 +83,12 @@ class Noted:
             self._file.flush()
             os.fsync(self._file.fileno())
 
-    def close(self) -> None:
-        """Let the file go."""
+    def close(self, *, keep: bool = True) -> None:
+        """Let the file go, and keep it only where something was asked in these groups."""
         if self._file:
             self._file.close()
+            if not keep:
+                self._path.unlink()
 
     def _keep(self, digest: str, seeds: tuple[int, ...]) -> None:
         if len(seeds) > 1:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -107,12 +107,16 @@ class RemoteImages:
 
         ways = Ways(self.connect, "/v1/images/generations", _without_seeds, self.answered)
         kept = own_folder(folder)
-        with closing(Journal(kept)) as journal, closing(Noted(kept)) as noted:
+        journal, noted = Journal(kept), Noted(kept)
+        try:
             for event in answers(requests(noted), ways, self.options, self.endpoint, journal, folder):
                 if isinstance(event, Piece):
                     show(Path(event.text).read_bytes())
                 else:
                     yield from self.shared_out(open_groups.pop(event.row), event)
+        finally:
+            journal.close()
+            noted.close(keep=journal.matters)
 
     async def answered(self, request: Request, found: Mapping[str, Any]) -> Answer:
         """An answer whose pictures came along, fetched later than it was asked for."""

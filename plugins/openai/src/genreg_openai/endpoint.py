@@ -93,8 +93,10 @@ def client(endpoint: Endpoint, *, timeout: float, connections: int) -> AsyncOpen
     import httpx2
     from openai import AsyncOpenAI, DefaultAsyncHttpx2Client
 
+    from genreg_openai.spread import spread
+
     limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
-    http = DefaultAsyncHttpx2Client(limits=limits, follow_redirects=False)
+    http = DefaultAsyncHttpx2Client(limits=limits, transport=spread(connections), follow_redirects=False)
     key = endpoint.key.get_secret_value() if endpoint.key else "none"
     waits = httpx2.Timeout(timeout, connect=min(timeout, 10.0))
     return AsyncOpenAI(api_key=key, base_url=endpoint.base_url, max_retries=0, timeout=waits, http_client=http)

@@ -7,6 +7,7 @@ One file of lines, each a CRC-32 and a JSON record, appended to alone; the last 
     rejected    surely not billed: it may be sent again
     done        the answer, whatever its outcome
 
+A journal of rejections alone is removed when it is closed: nothing was paid for, and nothing is to be gone on with.
 A crash can only tear the last line, which is cut off when the journal is opened again. Many requests share one fsync:
 while the disk is busy with some records, those that come meanwhile wait to be written together (group commit).
 """
@@ -54,7 +55,8 @@ class Journal:
 
     def __init__(self, folder: Path | None) -> None:
         self.synced = folder is not None
-        self._file: BinaryIO = _opened(folder / NAME) if folder else tempfile.TemporaryFile()  # noqa: SIM115 - closed by close
+        self._path = folder / NAME if folder else None
+        self._file: BinaryIO = _opened(self._path) if self._path else tempfile.TemporaryFile()  # noqa: SIM115 - closed by close
         self._entries: dict[str, Entry] = {}
         self.totals, end = Totals(), 0
         for end, size, record in _records(self._file):
@@ -69,6 +71,12 @@ class Journal:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    @property
+    def matters(self) -> bool:
+        """Whether anything was answered, or may have been taken by the service."""
+        open_or_done = any(entry.state != "rejected" for entry in self._entries.values())
+        return open_or_done or self.totals.sent > self.totals.rejected  # the latter: what was sent twice
 
     def find(self, key: str) -> Entry | None:
         """How a key stands; None where it was never sent."""
@@ -140,6 +148,8 @@ class Journal:
     def close(self) -> None:
         """Write what waits, and let the file go."""
         self._disk.shutdown()
+        if self._path and not self.matters:
+            self._path.unlink(missing_ok=True)
         self._file.close()
 
 
