@@ -15,7 +15,7 @@ from genreg.draft import Array
 KINDS = ("disc", "square", "triangle", "ring")
 SIDE, FINE = 32, 4  # pixels, and points per pixel and axis that are averaged
 TRAIN, HELD = 24000, 1500
-RADIUS = (7, 11.5)  # of discs and rings, in pixels; the others have about the same area …
+RADIUS = (7.5, 11.5)  # of discs and rings, in pixels; the others have about the same area …
 REACH = 1.25  # … and a triangle's corners reach this many radii
 APART = 0.5  # the least distance of the two colors, each channel from 0 to 1
 
