@@ -255,9 +255,10 @@ def test_a_background_run_is_picked_up_after_a_kill(server, tmp_path):
     command = [sys.executable, "-m", "genreg", "run", "openai-text", "hello", "--seed", "1", "--resume", "-n", "3"]
     command += ["--option", "background=true", "--option", "api=responses", "-o", "out.jsonl"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
-    while server.billed < 1:
+    journal = tmp_path / "out.jsonl.part" / "journal" / "requests.jsonl"
+    while not journal.is_file() or journal.read_bytes().count(b"submitted") < 3:
+        assert process.poll() is None
         time.sleep(0.02)
-    time.sleep(0.3)
     process.send_signal(signal.SIGKILL)
     process.wait()
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
