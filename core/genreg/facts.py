@@ -101,9 +101,9 @@ def _conditions(model: LoadedModel) -> list[dict[str, Any]]:
 
 
 def _fitting(model: LoadedModel) -> list[str]:
-    """The samplers that do not refuse a draft of two samples."""
+    """The samplers that do not refuse a draft of two samples, alike in class and length: of one seed."""
     prepared = model.prepare(model.given(None, {}), 2, seed=0)
-    draft = next(propose(model.model, model.form, prepared.seeds, prepared.window(0, 2).batch))
+    draft = next(propose(model.model, model.form, prepared.seeds[[0, 0]], prepared.window(0, 2).batch))
     return [name for name, sampler in sorted(model.components.samplers.items()) if _fits(sampler, draft)]
 
 

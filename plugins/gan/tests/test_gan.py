@@ -23,6 +23,7 @@ import genreg_gan
 from genreg.checkpoint import Weights, write_tensors
 from genreg.data import Source
 from genreg.errors import CheckpointError, DataError, UsageError
+from genreg.facts import facts_of
 from genreg.images import encode, image_field, images
 from genreg.samplers import interpolate, truncate
 from genreg_gan.config import Config
@@ -408,6 +409,10 @@ def test_the_bundled_models_are_what_the_registry_names_and_small(name, limit, o
         assert (hashlib.sha256(data).hexdigest(), len(data)) == (facts["sha256"], facts["size"])
     assert sum(file.stat().st_size for file in (PACKAGE / name).iterdir()) <= limit
     assert origin in (PACKAGE / name / "README.md").read_text("utf-8")
+
+
+def test_show_names_the_samplers_for_samples_of_one_class_though_classes_are_drawn():
+    assert facts_of("gan-digits")["samplers"] == ["clamp", "interpolate", "truncate"]
 
 
 @pytest.mark.parametrize("name", ["digits", "shapes"])
