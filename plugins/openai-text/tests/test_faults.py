@@ -12,7 +12,6 @@ from genreg import load
 from genreg.errors import GenregError, UsageError
 from genreg.generate import generate
 from genreg_openai.journal import totals
-from genreg_openai.spread import spread
 
 APIS = ("chat", "responses")
 
@@ -143,13 +142,6 @@ def test_many_connections_are_several_pools_which_use_them_again(server, tmp_pat
     rows = rows_of(load("openai-text", options={"concurrency": "20"}), tmp_path, n=80)
     assert [row["outcome"] for row in rows] == ["ok"] * 80
     assert len({entry["port"] for entry in server.log}) <= 2 * 20
-
-
-def test_a_proxy_is_left_to_the_client(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "localhost")
-    assert [spread(count) is None for count in (1, 8, 9)] == [True, True, False]
-    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
-    assert spread(64) is None
 
 
 def test_a_redirect_is_named_and_not_followed(server, tmp_path):
