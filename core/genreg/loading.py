@@ -90,9 +90,7 @@ def by_scheme(scheme: str, loaders: Mapping[str, DataLoader]) -> DataLoader:
     for loader in loaders.values():
         if scheme in loader.schemes:
             return loader
-    known, reader = (
-        [scheme for loader in loaders.values() for scheme in loader.schemes],
-        _installable("schemes", scheme),
-    )
+    reader = _installable("schemes", scheme)
+    known = [scheme for loader in loaders.values() for scheme in loader.schemes]
     way = f"; {reader}" if reader else did_you_mean(scheme, known)
     raise UsageError(f"{scheme}://: there is no loader for {scheme}{way}")

@@ -76,8 +76,8 @@ def _whole(paths: Sequence[Path]) -> Recipe:
     there, wanted = [recipe.shard for recipe in recipes], [f"{number}/{count}" for number in range(1, count + 1)]
     if there != wanted:
         missing = [shard for shard in wanted if shard not in there]
-        way = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
-        way = way if missing else "name each once, in order"
+        lack = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
+        way = lack if missing else "name each once, in order"
         raise UsageError(f"these are the shards {', '.join(map(str, there))} of {count}: {way}")
     used, not_ok = summed([recipe.used for recipe in recipes]), sum(recipe.not_ok for recipe in recipes)
     return replace(recipes[0], shard=None, used=used, not_ok=not_ok)
